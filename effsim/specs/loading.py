@@ -1,0 +1,158 @@
+"""From a name, a path or a dict to a validated spec; mistakes are reported with file, line, field and nearest name."""
+
+import functools
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from effsim import catalog
+from effsim.documents import line_of, read_text, read_yaml
+from effsim.errors import SpecError
+from effsim.specs.accelerator import Accelerator
+from effsim.specs.calibration import Calibration
+from effsim.specs.engine import Engine
+from effsim.specs.machine import Network, Node
+from effsim.specs.site import Site
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def validate(spec: type[S], document: dict[str, Any], where: str) -> S:
+    """Return a validated spec.
+
+    Args:
+        spec: The pydantic model.
+        document: Parsed YAML or a caller's dict.
+        where: The file, or what else the dict came from; names the place in messages.
+
+    Raises:
+        SpecError: One sentence on the first mistake, and how many more there are.
+    """
+    try:
+        return spec.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(explain(error, spec, document, where)) from None
+
+
+def explain(error: ValidationError, spec: type[BaseModel], document: dict[str, Any], where: str) -> str:
+    """Return one sentence for a pydantic error: file, line, field path, what was given, what is allowed, nearest name."""
+    mistakes = error.errors(include_url=False)
+    first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
+    location = tuple(part for part in first["loc"] if not _is_tag(part, document, first["loc"]))
+    field = ".".join(map(str, location)) or "the document"
+    line = _line(where, location)
+    place = f"{where}{f', line {line}' if line else ''}: {field}"
+    more = f" ({len(mistakes) - 1} more mistakes in this file)" if len(mistakes) > 1 else ""
+    return f"{place}: {_reason(first, spec, document, location)}{more}"
+
+
+def _is_tag(part: str | int, document: Any, loc: tuple[str | int, ...]) -> bool:
+    """Pydantic puts the tag of a discriminated union into the path; it is no field of the document."""
+    value = document
+    for step in loc[: loc.index(part)]:
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
+            value = value[step]
+    return isinstance(value, dict) and isinstance(part, str) and part not in value and value.get("kind", value.get("family")) == part
+
+
+def _line(where: str, location: tuple[str | int, ...]) -> int | None:
+    path = Path(where)
+    try:
+        return line_of(read_text(path), location) if path.is_file() else None
+    except (SpecError, OSError):
+        return None
+
+
+def _reason(mistake: Any, spec: type[BaseModel], document: dict[str, Any], location: tuple[str | int, ...]) -> str:
+    given = mistake.get("input")
+    if mistake["type"] == "extra_forbidden":
+        allowed = _fields_at(spec, location[:-1], document)
+        return f"no such field; {catalog.suggest(str(location[-1]), allowed)}allowed: {', '.join(allowed)}"
+    if mistake["type"] == "missing":
+        return "this field is missing"
+    if mistake["type"] == "value_error":
+        return str(mistake["ctx"]["error"])
+    message = mistake["msg"][0].lower() + mistake["msg"][1:]
+    shown = repr(given)
+    return f"{message}, got {shown if len(shown) < 80 else shown[:77] + '...'}"  # noqa: PLR2004 -- message width
+
+
+def _fields_at(spec: type[BaseModel], location: tuple[str | int, ...], document: Any) -> list[str]:
+    """Return the field names that are allowed at a place, following annotations as far as they are models."""
+    models: list[Any] = [spec]
+    for part in location:
+        document = document[part] if isinstance(document, dict) and part in document or isinstance(part, int) else None
+        models = [m for model in models if part in model.model_fields for m in _models_in(model.model_fields[part].annotation)] if isinstance(part, str) else models
+        kind = document.get("kind") if isinstance(document, dict) else None
+        tagged = [m for m in models if kind and "kind" in m.model_fields and kind in str(m.model_fields["kind"].annotation)]
+        models = tagged or models
+    return list(dict.fromkeys(field for model in models for field in model.model_fields))
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+@functools.lru_cache(maxsize=512)
+def _load(spec: type[S], path: str, _modified_ns: int) -> S:
+
+ 
+    return validate(spec, read_yaml(Path(path)), path)
+
+
+def load_file(spec: type[S], path: Path) -> S:
+    """Return the spec in a YAML file; a file is read again only when it has changed."""
+    if not path.is_file():
+        raise SpecError(f"{path}: no such file")
+    return _load(spec, str(path), path.stat().st_mtime_ns)
+
+
+def load(kind: str, spec: type[S], name: str | S | dict[str, Any]) -> S:
+    """Return a spec given by key, alias, path, dict, or already as a spec."""
+    if isinstance(name, spec):
+        return name
+    if isinstance(name, dict):
+        return validate(spec, name, f"{kind.removesuffix('s')} given as a dict")
+    if not isinstance(name, (str, Path)):
+        raise SpecError(f"expected the name of one of the {kind}, a path or a dict, got {name!r}")
+    return load_file(spec, catalog.locate(kind, str(name)))
+
+
+def accelerator(name: str | Accelerator | dict[str, Any]) -> Accelerator:
+    """Return an accelerator by catalog key, alias, driver name, path to a YAML file, or dict.
+
+    Raises:
+        UnknownNameError: Not in the catalog; the message has the nearest names.
+        SpecError: The file or dict is malformed.
+    """
+    return load("accelerators", Accelerator, name)
+
+
+def node(name: str | Node | dict[str, Any]) -> Node:
+    """Return a node; arguments and errors as for :func:`accelerator`."""
+    return load("nodes", Node, name)
+
+
+def network(name: str | Network | dict[str, Any]) -> Network:
+    """Return a network; arguments and errors as for :func:`accelerator`."""
+    return load("networks", Network, name)
+
+
+def engine(name: str | Engine | dict[str, Any]) -> Engine:
+    """Return an engine; arguments and errors as for :func:`accelerator`."""
+    return load("engines", Engine, name)
+
+
+def site(name: str | Site | dict[str, Any]) -> Site:
+    """Return a site; arguments and errors as for :func:`accelerator`."""
+    return load("sites", Site, name)
+
+
+def calibration(name: str | Calibration | dict[str, Any]) -> Calibration:
+    """Return a calibration; arguments and errors as for :func:`accelerator`."""
+    return load("calibrations", Calibration, name)
