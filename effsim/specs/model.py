@@ -11,11 +11,17 @@ GATED = frozenset({"swiglu", "geglu"})
 
 
 class SparseIndexer(Spec):
-    """The small attention that picks which keys a sparse attention reads (DeepSeek V3.2)."""
+    """The small attention that picks which keys a sparse attention reads (DeepSeek V3.2, GLM-5, MiniMax-M3).
 
+    ``lightning``: queries from the compressed query where there is one, a learned weight per index head, one key per token.
+    ``block``: queries from the hidden state, no head weights; whole blocks of keys are picked, ``top_k`` is their keys together.
+    """
+
+    kind: Literal["lightning", "block"] = "lightning"
     heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
     top_k: int = Field(ge=1, description="keys that each query reads")
+    reused: bool = Field(default=False, description="takes the choice of an earlier layer: no weights and no work here")
 
 
 class Attention(Spec):
@@ -36,7 +42,7 @@ class Attention(Spec):
     qk_norm: Literal["none", "head", "full"] = Field(default="none", description="'head': one weight per head dimension, 'full': per column of Q and K")
     output_gate: bool = Field(default=False, description="Q is twice as wide; half gates the output (Qwen3-Next)")
     sinks: bool = Field(default=False, description="one learned logit per head (gpt-oss)")
-    shares_kv: bool = Field(default=False, description="values are the keys, or K and V come from an earlier layer")
+    shares_kv: bool = Field(default=False, description="values are made from the key projection: there is no V matrix (Gemma 4)")
     indexer: SparseIndexer | None = None
 
     @model_validator(mode="after")
@@ -69,6 +75,7 @@ class Mamba2(Spec):
     state_dim: int = Field(ge=1)
     conv_kernel: int = Field(ge=1)
     conv_bias: bool = True
+    projection_bias: bool = False
 
 
 class GatedDeltaNet(Spec):
@@ -120,7 +127,7 @@ Ffn = DenseFfn | MoeFfn
 
 
 class Block(Spec):
-    """Equal layers: an optional token mixer, then an optional feed-forward part. ``norms``: normalisations per layer."""
+    """Equal layers: an optional token mixer, then an optional feed-forward part. ``norms``: normalisations of the hidden state per layer."""
 
     repeat: int = Field(ge=1)
     mixer: Mixer | None = Field(default=None, discriminator="kind")
@@ -138,7 +145,7 @@ class Transformer(Sourced):
     """A language model: embedding, blocks, final norm, output head.
 
     ``other_parameters`` are those that serving text does not touch (vision tower, multi-token prediction), so that the
-    published total can be checked; ``untied`` biases and small extras belong there too.
+    published total can be checked; small extras belong there too.
     """
 
     family: Literal["transformer"] = "transformer"
@@ -149,6 +156,11 @@ class Transformer(Sourced):
     tie_embeddings: bool = False
     causal: bool = True
     norm: Literal["rms", "layer"] = "rms"
+    norm_bias: bool | None = Field(default=None, description="a bias beside the weight; None: layer norm has one, RMS norm has not")
+    embedding_norm: bool = Field(default=False, description="the embedding is normalised (BLOOM, BERT)")
+    final_norm: bool = Field(default=True, description="the last hidden state is normalised (not in post-norm BERT)")
+    head_bias: bool = False
+    token_types: int = Field(default=0, ge=0, description="rows of a token type table (BERT)")
     learned_positions: int = Field(default=0, ge=0, description="rows of a learned position table")
     output_head: bool = Field(default=True, description="logits over the vocabulary; false for a pure encoder")
     max_context_tokens: int | None = Field(default=None, ge=1)
@@ -162,6 +174,11 @@ class Transformer(Sourced):
     def num_layers(self) -> int:
         """Layers, as the sum over blocks."""
         return sum(block.repeat for block in self.blocks)
+
+    @property
+    def has_norm_bias(self) -> bool:
+        """Whether normalisations carry a bias."""
+        return self.norm == "layer" if self.norm_bias is None else self.norm_bias
 
 
 class Mlp(Sourced):
