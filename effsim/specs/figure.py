@@ -73,7 +73,7 @@ def _figure(dimension: str) -> BeforeValidator:
         if not isinstance(given, dict):
             if isinstance(given, Figure):
                 return given
-            raise ValueError(f"expected {{value, kind, source}}, got {given!r}")  # noqa: TRY004 -- pydantic wants ValueError
+            raise ValueError(f"expected {{value, kind, source}}, got {given!r}")
         parts = dict(given)
         for key in ("value", "low", "high"):
             if parts.get(key) is not None:
@@ -106,6 +106,7 @@ Count = Annotated[Figure, _figure("count")]
 
 SecondsValue = Annotated[float, _quantity("s")]
 WattsValue = Annotated[float, _quantity("W")]
+JoulesValue = Annotated[float, _quantity("J")]
 BytesValue = Annotated[float, _quantity("byte")]
 DollarsValue = Annotated[float, _quantity("USD")]
 RateValue = Annotated[float, _quantity("1/s")]

@@ -1,0 +1,308 @@
+"""A scenario: one question about serving or training, with the machines, the load and the place that it is asked of."""
+
+import copy
+import os
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from effsim import catalog
+from effsim.documents import line_of, read_text, read_yaml
+from effsim.errors import SpecError, UnknownNameError
+from effsim.specs.figure import JoulesValue, RatioValue, SecondsValue, Spec, WattsValue
+from effsim.specs.loading import validate
+from effsim.specs.workload import Name, PolicyName, Positive, WholeValue, Workload
+from effsim.units import SECONDS_PER_YEAR
+
+BASE: Final = "base"
+MAX_EXTENDS: Final = 8
+DEFAULT_LIFETIME_S: Final = 4 * SECONDS_PER_YEAR
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
+
+
+class Parallelism(Spec):
+    """How one replica is spread: ``tensor * pipeline * context * data`` accelerators; experts lie across them."""
+
+    tensor: Positive = 1
+    pipeline: Positive = 1
+    data: Positive = 1
+    expert: Positive = 1
+    context: Positive = 1
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of one replica."""
+        return self.tensor * self.pipeline * self.data * self.context
+
+    @model_validator(mode="after")
+    def _experts_fit(self) -> "Parallelism":
+        if self.accelerators % self.expert:
+            raise ValueError(f"expert ({self.expert}) must divide tensor * pipeline * data * context ({self.accelerators})")
+        return self
+
+
+class Machines(Spec):
+    """Equal replicas on equal machines. ``node`` None: the accelerator's default node; ``power_limit`` per accelerator [W]."""
+
+    accelerator: Name
+    node: Name | None = None
+    replicas: Positive = 1
+    parallelism: Parallelism = Parallelism()
+    power_limit: Annotated[WattsValue, Field(gt=0.0)] | None = None
+
+    @property
+    def num_accelerators(self) -> int:
+        """Accelerators of all replicas."""
+        return self.replicas * self.parallelism.accelerators
+
+
+class EngineOptions(Spec):
+    """Settings of the engine; None is the engine's own default (``hardware_specs/engines``)."""
+
+    name: Name | None = Field(default=None, description="None: vllm for serving, megatron for training")
+    max_num_seqs: Positive | None = None
+    max_num_batched_tokens: Positive | None = None
+    block_size: Positive | None = None
+    num_gpu_blocks: Positive | None = Field(default=None, description="KV blocks per replica; None: from the memory left")
+    gpu_memory_utilization: Annotated[RatioValue, Field(gt=0.0, le=1.0)] | None = None
+    scheduler: PolicyName = "fcfs"
+    chunked_prefill: bool | None = None
+
+
+class Slo(Spec):
+    """Latency objectives [s]: the named percentile over requests must not exceed the value."""
+
+    ttft_p50: SecondsValue | None = None
+    ttft_p90: SecondsValue | None = None
+    ttft_p95: SecondsValue | None = None
+    ttft_p99: SecondsValue | None = None
+    tpot_p50: SecondsValue | None = None
+    tpot_p90: SecondsValue | None = None
+    tpot_p95: SecondsValue | None = None
+    tpot_p99: SecondsValue | None = None
+    itl_p50: SecondsValue | None = None
+    itl_p90: SecondsValue | None = None
+    itl_p95: SecondsValue | None = None
+    itl_p99: SecondsValue | None = None
+    e2e_p50: SecondsValue | None = None
+    e2e_p90: SecondsValue | None = None
+    e2e_p95: SecondsValue | None = None
+    e2e_p99: SecondsValue | None = None
+
+
+class Training(Spec):
+    """A training run of ``tokens`` or ``steps``; batch sizes in sequences of ``sequence_length`` tokens."""
+
+    global_batch_size: Positive
+    micro_batch_size: Positive = 1
+    sequence_length: Positive
+    tokens: Positive | None = None
+    steps: Positive | None = None
+    recompute: Literal["none", "selective", "full"] = "none"
+    zero_stage: Annotated[WholeValue, Field(ge=0, le=3)] = 1
+    optimizer: PolicyName = "adam"
+    sequence_parallel: bool = False
+    virtual_pipeline_stages: Positive = 1
+
+    @model_validator(mode="after")
+    def _determined(self) -> "Training":
+        if (self.tokens is None) == (self.steps is None):
+            raise ValueError("expected tokens or steps, exactly one of them")
+        if self.global_batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size ({self.micro_batch_size}) must divide global_batch_size ({self.global_batch_size})")
+        return self
+
+
+class Device(Spec):
+    """A battery-powered device: ``battery`` is its usable charge [J], ``other_power`` what screen and radio draw meanwhile [W]."""
+
+    battery: Annotated[JoulesValue, Field(gt=0.0)]
+    other_power: WattsValue = 0.0
+
+
+class CostAssumptions(Spec):
+    """How purchase cost is spread: ``lifetime`` of the machines [s], ``utilization`` the share of it in which they serve."""
+
+    lifetime: Annotated[SecondsValue, Field(gt=0.0)] = DEFAULT_LIFETIME_S
+    utilization: Annotated[RatioValue, Field(gt=0.0, le=1.0)] = 1.0
+
+
+class WhatIf(Spec):
+    """A variant: dotted field paths and the values to put there."""
+
+    name: str = Field(min_length=1, max_length=80)
+    set: dict[str, Any] = Field(min_length=1)
+
+
+class Scenario(Spec):
+    """One question to the simulator; see the class of each block for its fields."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    question: str | None = Field(default=None, description="one sentence: what it answers")
+    kind: Literal["serving", "training", "mixed"]
+    model: Name
+    precision: Precision | None = Field(default=None, description="None: the model's native precision")
+    kv_precision: Precision | None = None
+    fleet: tuple[Machines, ...] = Field(min_length=1, max_length=100)
+    workload: Workload | None = None
+    engine: EngineOptions = EngineOptions()
+    router: PolicyName = "round_robin"
+    slo: Slo = Slo()
+    training: Training | None = None
+    device: Device | None = None
+    site: Name | None = None
+    cost: CostAssumptions = CostAssumptions()
+    calibration: Name = "auto"
+    seed: Annotated[WholeValue, Field(ge=0, le=2**63 - 1)] = 0
+    what_if: tuple[WhatIf, ...] = Field(default=(), max_length=200)
+    extends: str | None = Field(default=None, description="another file of the same folder, whose fields stand where this one has none")
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the file that it was read from; None for a dict."""
+        return self._folder
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Scenario":
+        if self.kind in {"serving", "mixed"} and self.workload is None:
+            raise ValueError(f"workload is missing: a {self.kind} scenario needs it")
+        if self.kind in {"training", "mixed"} and self.training is None:
+            raise ValueError(f"training is missing: a {self.kind} scenario needs it")
+        names = [BASE, *(variant.name for variant in self.what_if)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"what_if: the name {twice!r} is taken; names must differ from each other and from {BASE!r}")
+        return self
+
+
+def load_scenario(given: str | Path | dict[str, Any] | Scenario) -> Scenario:
+    """Return a scenario by the name of a shipped one, by path, or from a dict; every what-if is checked too.
+
+    Raises:
+        UnknownNameError: No shipped scenario goes by that name.
+        SpecError: The first mistake with file, line and field path; an ``extends`` that is cyclic or leads outside.
+    """
+    if isinstance(given, Scenario):
+        return given
+    if isinstance(given, dict):
+        if given.get("extends") is not None:
+            raise SpecError("scenario given as a dict: extends: only a scenario file can extend another of its folder")
+        scenario, where = validate(Scenario, given, "scenario given as a dict"), "scenario given as a dict"
+    else:
+        path = _locate(given)
+        document = _merged(path, path.parent.resolve(), ())
+        where = str(path)
+        scenario = validate(Scenario, document, where)
+        scenario._folder = path.parent.resolve()
+    for index, variant in enumerate(scenario.what_if):
+        try:
+            with_changes(scenario, variant.set)
+        except SpecError as error:
+            line = line_of(read_text(Path(where)), ("what_if", index, "set")) if isinstance(scenario.folder, Path) else None
+            raise SpecError(f"{where}{f', line {line}' if line else ''}: what_if.{index}.set ({variant.name}): {error}") from None
+    return scenario
+
+
+def _locate(given: str | Path) -> Path:
+    shipped = catalog.data_root("scenarios")
+    path = Path(given)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        packaged = shipped / path.name
+        return packaged if not path.exists() and path.parent == Path("scenarios") and packaged.is_file() else path
+    names = {found.stem: found for found in sorted(shipped.glob("*.yaml"))}
+    if str(given) not in names:
+        hint = catalog.suggest(str(given), names)
+        raise UnknownNameError(f"unknown scenario {str(given)[:80]!r}; {hint}expected a path to a YAML file or one of: {', '.join(names)}")
+    return names[str(given)]
+
+
+def _merged(path: Path, folder: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """Return a document with what it extends below it."""
+    document = read_yaml(path)
+    extends = document.get("extends")
+    if extends is None:
+        return document
+    line = line_of(read_text(path), ("extends",))
+    place = f"{path}, line {line}: extends"
+    if not isinstance(extends, str):
+        raise SpecError(f"{place}: expected the name of another scenario file, got {extends!r}")
+    target = (path.parent / extends).resolve()
+    if PurePosixPath(extends).is_absolute() or not target.is_relative_to(folder):
+        raise SpecError(f"{place}: path outside: {extends!r} does not lie in the scenario's own folder")
+    chain = (*seen, path.resolve())
+    if target in chain:
+        raise SpecError(f"{place}: cyclic: {' -> '.join(step.name for step in (*chain, target))}")
+    if len(chain) >= MAX_EXTENDS:
+        raise SpecError(f"{place}: more than {MAX_EXTENDS} files extend each other")
+    return _overlaid(_merged(target, folder, chain), document)
+
+
+def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        merged[key] = _overlaid(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def with_changes(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
+    """Return the scenario with values put at dotted paths, validated again and without its what-ifs.
+
+    ``{"fleet.0.power_limit": "500 W"}``; None takes an optional field away.
+
+    Raises:
+        SpecError: A path that leads nowhere (with the nearest name), or a value that is refused there.
+    """
+    document = scenario.model_dump(mode="json", exclude={"what_if", "extends"})
+    for path, value in changes.items():
+        if path.split(".")[0] in {"what_if", "extends", "kind"}:
+            raise SpecError(f"{path}: this field cannot be changed by a what-if")
+        _put(document, path, value)
+    changed = validate(Scenario, document, "changed scenario")
+    changed._folder = scenario.folder
+    return changed
+
+
+def _put(document: dict[str, Any], path: str, value: Any) -> None:
+    parts = path.split(".")
+    place: Any = document
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        step: str | int = part
+        if isinstance(place, list):
+            if not part.isdecimal() or int(part) >= len(place):
+                raise SpecError(f"{path}: expected a number from 0 to {len(place) - 1} in place of {part!r}")
+            step = int(part)
+        elif not isinstance(place, dict):
+            raise SpecError(f"{path}: {'.'.join(parts[:index])} is a single value and has no field {part!r}")
+        if last:
+            place[step] = copy.deepcopy(value)
+        elif isinstance(place, dict) and place.get(part) is None:
+            place[part] = {}
+        if not last:
+            place = place[step]
+
+
+def variants(scenario: Scenario) -> tuple[tuple[str, Scenario], ...]:
+    """Return (name, scenario) of the base, called ``"base"``, and then of each what-if."""
+    base = with_changes(scenario, {})
+    return ((BASE, base), *((variant.name, with_changes(scenario, variant.set)) for variant in scenario.what_if))
+
+
+def find_trace(scenario: Scenario) -> Path | None:
+    """Return the file of the scenario's trace, or None where it is absent.
+
+    Looked up beside the scenario, in the working folder, then in the folders of ``EFFSIM_DATA``; only below those folders.
+    """
+    if scenario.workload is None or scenario.workload.trace is None:
+        return None
+    own = () if scenario.folder is None else (scenario.folder,)
+    data = tuple(Path(folder) for folder in os.environ.get(catalog.DATA_VARIABLE, "").split(os.pathsep) if folder)
+    for folder in (*own, Path.cwd(), *data):
+        path: Path = folder / scenario.workload.trace
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    return None
