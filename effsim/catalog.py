@@ -90,7 +90,7 @@ def locate(kind: str, name: str) -> Path:
     Raises:
         UnknownNameError: Nothing goes by that name; the message has the nearest names.
     """
-    if name.endswith((".yaml", ".yml")) or os.sep in name and Path(name).is_file():
+    if name.endswith((".yaml", ".yml")) or (os.sep in name and Path(name).is_file()):
         return Path(name)
     path = find(kind, name)
     if path is None:

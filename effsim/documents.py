@@ -25,7 +25,7 @@ _FLOAT: Final = re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?(?:[eE][-+]?\d+)$|^[
 class _Loader(_Base):  # type: ignore[misc]
     """PyYAML's safe loader, which also refuses duplicate keys and reads ``3.35e12`` as a number."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 -- PyYAML's signature
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -136,9 +136,9 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 
 
 def line_of(text: str, field_path: tuple[str | int, ...]) -> int | None:
-    """Return the 1-based line of the deepest part of a field path that the document has.
+    r"""Return the 1-based line of the deepest part of a field path that the document has.
 
-    >>> line_of("a: 1\\nfleet:\\n  - {power: 3}\\n", ("fleet", 0, "power"))
+    >>> line_of("a: 1\nfleet:\n  - {power: 3}\n", ("fleet", 0, "power"))
     3
     """
     try:

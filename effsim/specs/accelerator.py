@@ -61,7 +61,7 @@ class Accelerator(Sourced):
     memory_is_shared: bool = Field(default=False, description="the operating system and other programs use it too")
     memory_bandwidth: BytesPerSecond
     peak: Annotated[dict[Dtype, FlopPerSecond], Field(min_length=1)]
-    sparse_peak: dict[Dtype, FlopPerSecond] = {}
+    sparse_peak: dict[Dtype, FlopPerSecond] = Field(default_factory=dict)
     tdp: Watts
     idle_power: Watts | None = None
     min_power_limit: Watts | None = None
@@ -93,7 +93,7 @@ class Accelerator(Sourced):
         """Return the dense peak [FLOP/s] of the units that compute a dtype here, or None where there are none."""
         for candidate in (dtype, *SUBSTITUTES.get(dtype, ())):
             if candidate in self.peak:
-                return self.peak[candidate]  # type: ignore[index]
+                return self.peak[candidate]
         return None
 
     def check_power_limit(self, limit_w: float | None) -> float:

@@ -38,7 +38,7 @@ class Calibration(Sourced):
     engine: str | None = None
     coefficients: dict[str, Coefficient]
     correlation: tuple[tuple[float, ...], ...] | None = None
-    discrepancy_log_sd: dict[str, float] = {}
+    discrepancy_log_sd: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Calibration":

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -51,11 +51,15 @@ def _is_tag(part: str | int, document: Any, loc: tuple[str | int, ...]) -> bool:
     """Pydantic puts the tag of a discriminated union into the path; it is no field of the document."""
     value = document
     for step in loc[: loc.index(part)]:
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
-            value = value[step]
+        value = _child(value, step, otherwise=value)
     return isinstance(value, dict) and isinstance(part, str) and part not in value and value.get("kind", value.get("family")) == part
+
+
+def _child(value: Any, step: str | int, otherwise: Any = None) -> Any:
+    """Return what stands at a key of a mapping or an index of a list, or ``otherwise`` where nothing does."""
+    in_mapping = isinstance(value, dict) and step in value
+    in_list = isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value)
+    return value[step] if in_mapping or in_list else otherwise
 
 
 def _line(where: str, location: tuple[str | int, ...]) -> int | None:
@@ -84,8 +88,9 @@ def _fields_at(spec: type[BaseModel], location: tuple[str | int, ...], document:
     """Return the field names that are allowed at a place, following annotations as far as they are models."""
     models: list[Any] = [spec]
     for part in location:
-        document = document[part] if isinstance(document, dict) and part in document or isinstance(part, int) else None
-        models = [m for model in models if part in model.model_fields for m in _models_in(model.model_fields[part].annotation)] if isinstance(part, str) else models
+        document = _child(document, part)
+        if isinstance(part, str):
+            models = [m for model in models if part in model.model_fields for m in _models_in(model.model_fields[part].annotation)]
         kind = document.get("kind") if isinstance(document, dict) else None
         tagged = [m for m in models if kind and "kind" in m.model_fields and kind in str(m.model_fields["kind"].annotation)]
         models = tagged or models
@@ -99,9 +104,7 @@ def _models_in(annotation: Any) -> list[Any]:
 
 
 @functools.lru_cache(maxsize=512)
-def _load(spec: type[S], path: str, _modified_ns: int) -> S:
-
- 
+def _load(spec: type[S], path: str, _modified_ns: int) -> BaseModel:
     return validate(spec, read_yaml(Path(path)), path)
 
 
@@ -109,7 +112,7 @@ def load_file(spec: type[S], path: Path) -> S:
     """Return the spec in a YAML file; a file is read again only when it has changed."""
     if not path.is_file():
         raise SpecError(f"{path}: no such file")
-    return _load(spec, str(path), path.stat().st_mtime_ns)
+    return cast(S, _load(spec, str(path), path.stat().st_mtime_ns))
 
 
 def load(kind: str, spec: type[S], name: str | S | dict[str, Any]) -> S:
