@@ -7,8 +7,8 @@ joules, kilograms of CO2e, US dollars. Nothing below the loaders knows a prefix.
 3350000000000.0
 >>> parse_quantity("80 GiB", "byte")
 85899345920.0
->>> parse_quantity("390 g/kWh", "kg/J")
-1.0833333333333333e-07
+>>> parse_quantity("360 g/kWh", "kg/J")
+1e-07
 """
 
 import math

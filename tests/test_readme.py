@@ -1,0 +1,109 @@
+"""What the README and the docs show is executed: every Python block, and every shell line that begins with ``effsim``.
+
+A block is left out by the line ``<!-- not executed: why -->`` just before it. The Python blocks of one file share their names, in order.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^(?P<skip><!-- not executed: \S.*-->\n\s*)?(?P<indent>[ ]*)```(?P<language>\w+)\n(?P<text>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
+TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of a page, with the line on which its text begins."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page_text: str, language: str) -> list[Block]:
+    found = (m for m in FENCE.finditer(page_text) if m["language"] == language and not m["skip"])
+    return [Block(language, textwrap.dedent(m["text"]), page_text.count("\n", 0, m.start("text")) + 1) for m in found]
+
+
+def effsim_commands(page_text: str) -> list[str]:
+    lines = [line for block in blocks(page_text, "bash") for line in block.text.replace("\\\n", " ").splitlines()]
+    return [line.strip() for line in lines if line.startswith("effsim ")]
+
+
+def run_python(page_text: str, where: str) -> dict[str, object]:
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(page_text, "python"):
+        # Empty lines before the text make a traceback name the page's own line.
+        exec(compile("\n" * (block.line - 1) + block.text, where, "exec"), names)  # noqa: S102 -- the pages are ours
+    return names
+
+
+@pytest.fixture
+def beside_the_data(tmp_path, monkeypatch):
+    """A working folder like the checkout's, in which the pages may write."""
+    for name in ("scenarios", "hardware_specs"):
+        (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def relative(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(encoding="utf-8"), "python")], ids=relative)
+@pytest.mark.usefixtures("beside_the_data")
+def test_python_blocks_run(page):
+    run_python(page.read_text(encoding="utf-8"), relative(page))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(command, id=f"{relative(page)}: {command}") for page in PAGES for command in effsim_commands(page.read_text(encoding="utf-8"))],
+)
+def test_effsim_commands_run(command, beside_the_data):
+    program = [sys.executable, "-c", "from effsim.cli import main; main()"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    done = subprocess.run(
+        [*program, *shlex.split(command, comments=True)[1:]],
+        cwd=beside_the_data,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def test_the_readme_sets_up_in_two_commands():
+    first, second = (block.text.strip() for block in blocks((ROOT / "README.md").read_text(encoding="utf-8"), "bash")[:2])
+    assert first.startswith("python3 -m venv .venv && ")
+    assert first.endswith("effsim run scenarios/chat-70b-h100.yaml")
+    assert second.startswith("python3 -m venv .venv && ")
+    assert ".venv/bin/pytest" in second
+    assert "\n" not in first + second
+
+
+def test_blocks_are_found_with_their_lines():
+    python = "a\n```python\nx = 1\n```\n<!-- not executed: needs a GPU -->\n```python\nx = 2\n```\n"
+    page = python + "1. item\n   ```bash\n   effsim run a \\\n     --json\n   ls\n   ```\n"
+    assert blocks(page, "python") == [Block("python", "x = 1\n", 3)]
+    assert effsim_commands(page) == ["effsim run a    --json"]
+
+
+def test_a_broken_block_is_reported_with_the_line_of_its_page():
+    page = "text\n\n```python\nx = 1\nassert x == 2\n```\n"
+    with pytest.raises(AssertionError) as caught:
+        run_python(page, "page.md")
+    last = caught.traceback[-1]
+    assert (str(last.path), last.lineno + 1) == ("page.md", 5)
