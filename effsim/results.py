@@ -39,22 +39,26 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return _unpacked(value)
+
+
+def _unpacked(value: Any) -> Any:
     if isinstance(value, Result):
         return value.to_dict()
     if isinstance(value, pd.DataFrame):
-        return [plain(row) for row in value.to_dict(orient="records")]
-    if isinstance(value, np.ndarray):
+        value = value.to_dict(orient="records")
+    elif isinstance(value, np.ndarray):
         return plain(value.tolist())
+    elif is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     return str(value)
 
 
@@ -152,8 +156,8 @@ class Quantity(Result):
     def scaled(self, factor: float, unit: str) -> "Quantity":
         """Return the quantity in another unit, for reports.
 
-        >>> Quantity(7.2e6, "J").scaled(1 / 3.6e6, "kWh").value
-        2.0
+        >>> Quantity(2.0, "W").scaled(1e3, "mW").value
+        2000.0
         """
         low, high = (None if end is None else end * factor for end in (self.low, self.high))
         return Quantity(None if self.value is None else self.value * factor, unit, low, high, self.provenance, self.scope)
