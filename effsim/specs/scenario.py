@@ -145,7 +145,7 @@ class Scenario(Spec):
     model: Name
     precision: Precision | None = Field(default=None, description="None: the model's native precision")
     kv_precision: Precision | None = None
-    fleet: tuple[Machines, ...] = Field(min_length=1, max_length=100)
+    fleet: tuple[Machines, ...] = Field(max_length=100)
     workload: Workload | None = None
     engine: EngineOptions = EngineOptions()
     router: PolicyName = "round_robin"
@@ -167,6 +167,8 @@ class Scenario(Spec):
 
     @model_validator(mode="after")
     def _complete(self) -> "Scenario":
+        if not self.fleet:
+            raise ValueError("fleet is empty: expected at least one entry {accelerator, replicas, ...}")
         if self.kind in {"serving", "mixed"} and self.workload is None:
             raise ValueError(f"workload is missing: a {self.kind} scenario needs it")
         if self.kind in {"training", "mixed"} and self.training is None:

@@ -80,11 +80,13 @@ class Empirical(Spec):
     """One of ``values``, equally likely or by ``weights``."""
 
     kind: Literal["empirical"]
-    values: tuple[Positive, ...] = Field(min_length=1, max_length=20_000)
+    values: tuple[Positive, ...] = Field(max_length=20_000)
     weights: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
 
     @model_validator(mode="after")
     def _weighted(self) -> "Empirical":
+        if not self.values:
+            raise ValueError("values is empty: expected at least one number of tokens")
         if self.weights is not None and (len(self.weights) != len(self.values) or sum(self.weights) <= 0.0):
             raise ValueError(f"weights must be {len(self.values)} numbers, one per value, not all zero")
         return self
@@ -165,6 +167,8 @@ class Workload(Spec):
                 raise ValueError(f"expected a trace, or arrivals, prompt_tokens and output_tokens; missing: {', '.join(missing)}")
             if self.duration is None and self.requests is None:
                 raise ValueError("generated arrivals need duration, requests or both")
+            if self.arrivals is not None and self.arrivals.process == "closed_loop" and (self.requests is None or self.duration is not None):
+                raise ValueError("closed_loop arrivals end by requests, not by duration")
             if recorded:
                 raise ValueError(f"{', '.join(recorded)} apply to a trace only")
         return self
