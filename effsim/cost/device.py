@@ -1,0 +1,210 @@
+"""One device as the cost model sees it: data-sheet figures and coefficients as plain floats."""
+
+import dataclasses
+from typing import Any, Final
+
+from effsim import catalog
+from effsim.errors import CalibrationError, SpecError
+from effsim.results import Provenance
+from effsim.specs import loading
+from effsim.specs.accelerator import SUBSTITUTES, Accelerator
+from effsim.specs.calibration import Calibration
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Coefficients:
+    """What the data sheet does not say. Efficiencies are shares of a data-sheet peak, ``*_power`` shares of the TDP.
+
+    Args:
+        gemm_efficiency: Dense product, large shapes.
+        grouped_gemm_efficiency: Mixture product, large shapes.
+        attention_efficiency: Prefill attention.
+        decode_attention_efficiency: Matrix units in decode attention.
+        scan_efficiency: State-space and delta-net scans.
+        vector_efficiency: Elementwise work, of the vector peak.
+        memory_efficiency: Streaming of weights and activations.
+        grouped_memory_efficiency: Streaming of experts' weights.
+        attention_memory_efficiency: Reading of the KV cache.
+        overlap_softness: 0: compute and memory traffic overlap perfectly; 1: not at all.
+        gemm_kernel_s: Fixed time of a product [s]; likewise the other kinds.
+        expert_imbalance: Load of the fullest rank over the mean.
+        link_efficiency: Of the link's bandwidth.
+        collective_latency_factor: Multiplies the network's latency.
+        host_overhead_factor: Multiplies the engine's host times.
+        idle_power: Of the TDP, where the data sheet gives no idle power.
+        static_power: Clocks and voltage on, nothing computed, above idle.
+        compute_power: Of arithmetic at the dense peak.
+        memory_power: Of traffic at peak bandwidth.
+        link_power: Of links at full rate.
+        voltage_floor: Voltage at zero clock over that at full clock, extrapolated.
+    """
+
+    gemm_efficiency: float
+    grouped_gemm_efficiency: float
+    attention_efficiency: float
+    decode_attention_efficiency: float
+    scan_efficiency: float
+    vector_efficiency: float
+    memory_efficiency: float
+    grouped_memory_efficiency: float
+    attention_memory_efficiency: float
+    overlap_softness: float
+    gemm_kernel_s: float
+    grouped_gemm_kernel_s: float
+    attention_kernel_s: float
+    elementwise_kernel_s: float
+    expert_imbalance: float
+    link_efficiency: float
+    collective_latency_factor: float
+    host_overhead_factor: float
+    idle_power: float
+    static_power: float
+    compute_power: float
+    memory_power: float
+    link_power: float
+    voltage_floor: float
+
+
+COEFFICIENTS: Final = tuple(field.name for field in dataclasses.fields(Coefficients))
+MIN_CLOCK: Final = 0.15  # of the full clock; below it no shipped GPU runs (H100: 345 of 1,980 MHz is 0.17)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prior:
+    """Coefficients with their uncertainty: medians, standard deviations of logarithms, correlation, model discrepancy.
+
+    ``discrepancy_log_sd`` is by output (``time``, ``power``): what no choice of coefficients explains.
+    """
+
+    median: Coefficients
+    log_sd: dict[str, float]
+    correlation: tuple[tuple[float, ...], ...] | None
+    discrepancy_log_sd: dict[str, float]
+    provenance: Provenance
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Device:
+    """Everything about one accelerator that the cost functions use, SI floats only.
+
+    Args:
+        peak_flop_per_s: Dense rate by dtype, substitutes filled in.
+        limit_w: Power limit in force [W].
+        compute_units: Units that share the tiles of a product.
+    """
+
+    name: str
+    peak_flop_per_s: dict[str, float]
+    bandwidth_bytes_per_s: float
+    memory_bytes: float
+    link_bytes_per_s: float
+    tdp_w: float
+    datasheet_idle_w: float | None
+    limit_w: float
+    compute_units: float
+    coefficients: Coefficients
+
+    @property
+    def idle_w(self) -> float:
+        """Power with nothing to do [W]."""
+        return self.datasheet_idle_w if self.datasheet_idle_w is not None else self.coefficients.idle_power * self.tdp_w
+
+    @property
+    def static_w(self) -> float:
+        """Power with clocks and voltage on, nothing computed [W]."""
+        return self.idle_w + self.coefficients.static_power * (self.tdp_w - self.idle_w)
+
+
+def dtypes(accelerator: Accelerator) -> frozenset[str]:
+    """Return the dtypes that an accelerator multiplies, with those that substitutes compute at their rate."""
+    own = set(accelerator.peak)
+    return frozenset(own | {dtype for dtype, others in SUBSTITUTES.items() if own & set(others)})
+
+
+def build_device(accelerator: Accelerator, coefficients: Coefficients, power_limit_w: float | None = None) -> Device:
+    """Return the device of an accelerator.
+
+    Raises:
+        SpecError: The power limit lies outside what the accelerator takes.
+    """
+    figures = {dtype: accelerator.peak_for(dtype) for dtype in dtypes(accelerator)}
+    peaks = {dtype: figure.value for dtype, figure in figures.items() if figure is not None}
+    peaks.setdefault("fp32", min(peaks.values()))
+    return Device(
+        name=accelerator.name,
+        peak_flop_per_s=peaks,
+        bandwidth_bytes_per_s=accelerator.memory_bandwidth.value,
+        memory_bytes=accelerator.memory.value,
+        link_bytes_per_s=accelerator.scale_up.bandwidth.value if accelerator.scale_up else accelerator.host_link.value if accelerator.host_link else 0.0,
+        tdp_w=accelerator.tdp.value,
+        datasheet_idle_w=accelerator.idle_power.value if accelerator.idle_power else None,
+        limit_w=accelerator.check_power_limit(power_limit_w),
+        compute_units=float(accelerator.compute_units or 1),
+        coefficients=coefficients,
+    )
+
+
+def prior_for(accelerator: Accelerator, calibration: str | Calibration | dict[str, Any] = "auto") -> Prior:
+    """Return the coefficients to use for an accelerator.
+
+    Args:
+        accelerator: The device.
+        calibration: ``"auto"``: the best that the catalog has for this accelerator; ``"none"``: the prior of its class; else a
+            name, path, dict or :class:`~effsim.specs.calibration.Calibration`, laid over that prior.
+
+    Raises:
+        CalibrationError: It names coefficients that the model does not have, or belongs to another accelerator.
+    """
+    base = loading.calibration(f"prior_{accelerator.device_class}")
+    chosen: Calibration | None = None
+    if calibration == "auto":
+        path = catalog.find("calibrations", accelerator.name)
+        chosen = loading.load_file(Calibration, path) if path else None
+    elif calibration != "none":
+        chosen = loading.calibration(calibration)
+    return combine(base, chosen, accelerator.name)
+
+
+def combine(base: Calibration, chosen: Calibration | None, accelerator: str) -> Prior:
+    """Return the coefficients of a class prior with a posterior laid over it."""
+    for given in filter(None, (base, chosen)):
+        strange = [name for name in given.coefficients if name not in COEFFICIENTS]
+        if strange:
+            hint = catalog.suggest(strange[0], COEFFICIENTS)
+            raise CalibrationError(f"calibration {given.name!r}: the cost model has no coefficient {strange[0]!r}; {hint}")
+    if chosen is not None and chosen.accelerator not in (None, accelerator):
+        raise CalibrationError(f"calibration {chosen.name!r} is of {chosen.accelerator!r} and cannot be used for {accelerator!r}")
+    merged = {**base.coefficients, **(chosen.coefficients if chosen else {})}
+    missing = [name for name in COEFFICIENTS if name not in merged]
+    if missing:
+        raise CalibrationError(f"calibration {base.name!r} lacks the coefficients {', '.join(missing)}")
+    return Prior(
+        median=Coefficients(**{name: merged[name].value for name in COEFFICIENTS}),
+        log_sd={name: merged[name].log_sd for name in COEFFICIENTS},
+        correlation=_correlation(chosen),
+        discrepancy_log_sd={**base.discrepancy_log_sd, **(chosen.discrepancy_log_sd if chosen else {})},
+        provenance="calibrated" if chosen is not None and chosen.kind == "posterior" else "datasheet",
+        name=chosen.name if chosen else base.name,
+    )
+
+
+def _correlation(chosen: Calibration | None) -> tuple[tuple[float, ...], ...] | None:
+    """Return the correlation over all coefficients; those that the posterior does not have are independent."""
+    if chosen is None or chosen.correlation is None:
+        return None
+    place = {name: i for i, name in enumerate(chosen.coefficients)}
+    return tuple(
+        tuple(float(a == b) if a not in place or b not in place else chosen.correlation[place[a]][place[b]] for b in COEFFICIENTS) for a in COEFFICIENTS
+    )
+
+
+def peak(device: Device, dtype: str) -> float:
+    """Return the dense rate of a dtype [FLOP/s].
+
+    Raises:
+        SpecError: The device cannot compute it.
+    """
+    if dtype not in device.peak_flop_per_s:
+        raise SpecError(f"{device.name} has no units for {dtype}; it computes {', '.join(sorted(device.peak_flop_per_s))}")
+    return device.peak_flop_per_s[dtype]

@@ -1,0 +1,112 @@
+"""Time and energy of operations: the equations, one function each, floats or arrays alike."""
+
+from typing import Any
+
+import numpy as np
+
+TINY = 1e-300  # keeps 0 / 0 at 0
+
+
+def overlap(compute_s: Any, memory_s: Any, softness: float) -> tuple[Any, Any]:
+    """Return the time of a kernel whose arithmetic and traffic overlap, but not perfectly, and the part of it bound by the core [s].
+
+    Time ``t = (a + b + r) / 2`` with ``r = sqrt((a - b)^2 + 4 k a b)``: the maximum of both for k = 0 (Williams, Waterman,
+    Patterson, CACM 52(4), 2009, doi:10.1145/1498765.1498785), their sum for k = 1; never below the one nor above the other. The
+    part that stretches when the clock drops is ``a · dt/da``.
+
+    >>> overlap(3.0, 1.0, 0.0), overlap(3.0, 1.0, 1.0), overlap(1.0, 3.0, 0.0)
+    ((3.0, 3.0), (4.0, 3.0), (3.0, 0.0))
+    """
+    difference = compute_s - memory_s
+    root = (difference * difference + 4.0 * softness * compute_s * memory_s) ** 0.5
+    slope = 0.5 * (1.0 + (difference + 2.0 * softness * memory_s) / (root + TINY))
+    return 0.5 * (compute_s + memory_s + root), compute_s * slope
+
+
+TILE_ROWS, TILE_COLS, SMALL_ROWS = 128.0, 128.0, 16.0
+SPLIT_INNER = 512.0  # shortest K that a split product gives one unit
+
+
+def tile_quantization(rows: Any, groups: Any, cols: Any, inner: Any, units: float) -> Any:
+    """Return the factor by which whole tiles and whole waves lengthen a product, at least 1.
+
+    Rows are padded to 16 up to 128 of them, then to 128; tiles of 128 x 128 are dealt to ``units`` in whole waves. Fewer
+    tiles than units are split along K down to 512 (split-K, stream-K). Source: NVIDIA, Matrix Multiplication Background User's
+    Guide (2023-02), sections on tile and wave quantization; Osama et al., arXiv:2301.03598.
+
+    Args:
+        rows: M summed over the group, shape (operation, iteration).
+        groups: Products in the group, likewise.
+        cols: N, shape (operation, 1).
+        inner: K, likewise.
+        units: Compute units.
+
+    >>> float(tile_quantization(128.0, 1.0, 128.0 * 132, 4096.0, 132.0))
+    1.0
+    """
+    each = rows / groups
+    step = np.where(each > TILE_ROWS, TILE_ROWS, SMALL_ROWS)
+    padded = np.ceil(each / step - 1e-9) * step
+    waves = groups * np.ceil(padded / TILE_ROWS) * np.ceil(cols / TILE_COLS) / units
+    whole = np.ceil(waves - 1e-9) / waves
+    split = 1.0 / np.minimum(waves * np.maximum(inner / SPLIT_INNER, 1.0), 1.0)
+    return padded / each * np.where(waves > 1.0, whole, split)
+
+
+BISECTIONS = 24  # the clock to 1e-7 of its range
+
+
+def voltage(clock: Any, floor: float) -> Any:
+    """Return supply voltage over that at full clock, linear in the clock: ``floor + (1 - floor) clock``.
+
+    >>> voltage(1.0, 0.5), voltage(0.5, 0.5)
+    (1.0, 0.75)
+    """
+    return floor + (1.0 - floor) * clock
+
+
+def power_at(clock: Any, parts: tuple[Any, Any, Any, Any], idle_w: float, static_w: float, floor: float) -> tuple[Any, Any, Any, Any]:
+    """Return time [s], static energy, core energy and power at a clock (share of full).
+
+    Time: what is bound by the core stretches as 1 / clock. Core energy per operation falls with the square of the voltage; so does
+    static power above idle; memory and link energy stay.
+
+    Args:
+        clock: Share of the full clock.
+        parts: Time at full clock, core-bound part of it, core energy, memory and link energy, of an iteration.
+        idle_w: Idle power.
+        static_w: Static power at full voltage.
+        floor: See :func:`voltage`.
+    """
+    time_s, core_s, core_j, other_j = parts
+    square = voltage(clock, floor) ** 2
+    stretched = time_s + core_s * (1.0 / clock - 1.0)
+    static_j = (idle_w + (static_w - idle_w) * square) * stretched
+    core = core_j * square
+    return stretched, static_j, core, (static_j + core + other_j) / stretched
+
+
+def throttle(parts: tuple[Any, Any, Any, Any], device_w: tuple[float, float, float], floor: float, min_clock: float) -> tuple[Any, Any, Any]:
+    """Return time, static and core energy of iterations under a power limit, by bisection on the clock.
+
+    The highest clock is found at which the iteration's mean power is within the limit; NVML's limiter acts on averages of tens of
+    milliseconds, longer than a kernel. Where even the lowest clock draws more, that clock is used and the power stays above the limit.
+
+    Args:
+        parts: As in :func:`power_at`, arrays of one shape.
+        device_w: Idle, static and limiting power.
+        floor: See :func:`voltage`.
+        min_clock: Lowest share of the full clock.
+    """
+    idle_w, static_w, limit_w = device_w
+    time_s, static_j, core_j, power_w = power_at(1.0, parts, idle_w, static_w, floor)
+    over = power_w > limit_w
+    if not np.any(over):
+        return time_s, static_j, core_j
+    low, high = np.where(over, min_clock, 1.0), np.ones_like(power_w)
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        fits = power_at(middle, parts, idle_w, static_w, floor)[3] <= limit_w
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+    time_s, static_j, core_j, _ = power_at(low, parts, idle_w, static_w, floor)
+    return time_s, static_j, core_j

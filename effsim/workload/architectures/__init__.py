@@ -1,0 +1,1 @@
+"""One module per architecture family, each with ``lower(model, parallelism, formats...) -> OpTable``."""

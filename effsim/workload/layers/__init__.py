@@ -1,0 +1,1 @@
+"""One module per layer type: from its shapes to operations."""
