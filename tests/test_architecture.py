@@ -44,11 +44,14 @@ WIDE_BY_CONTRACT = {"estimate_serving", "estimate_training", "optimize_training"
 UNIT = "s|j|w|bytes?|flop|hz|usd|kg|kg_co2e|g_co2e|m3|degc|tokens?|requests?|steps?|kwh|mac"
 WITH_UNIT = re.compile(rf"(^|_)({UNIT})$|(^|_)per_({UNIT})$")
 UNITS_IN_NAMES = {"specs", "results", "cost"}
+RATIO = re.compile(r"(efficiency|factor|share|ratio|fraction|utilization|softness|imbalance|floor|units|probability|confidence|quantile)$")
 DIMENSIONLESS = {
     "value", "low", "high",  # the unit stands beside them, in a field of its own
     "log_sd",  # of a natural logarithm
-    "factor", "probability", "confidence", "quantile",
+    "min_clock",  # of the full clock
+    *(f"Coefficients.{name}" for name in ("idle_power", "static_power", "compute_power", "memory_power", "link_power")),  # of the TDP
 }  # fmt: skip
+"""Floats without a unit, by name, or by class and name where the name alone would say too little."""
 
 
 @dataclass(frozen=True)
@@ -168,18 +171,19 @@ def every_argument(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast
 def unitless_floats(module: Module) -> Iterator[str]:
     if module.unit not in UNITS_IN_NAMES:
         return
-    for node, name, annotation in annotated(module.tree):
-        if is_float(annotation) and not WITH_UNIT.search(name.lower()) and name.lower().lstrip("_") not in DIMENSIONLESS:
-            yield f"{module.place(node)}: the float {name} carries no unit; add its suffix, or list it in DIMENSIONLESS"
+    for node, owner, name, annotation in annotated(module.tree):
+        known = WITH_UNIT.search(name) or RATIO.search(name) or {name, f"{owner}.{name}"} & DIMENSIONLESS
+        if is_float(annotation) and not known:
+            yield f"{module.place(node)}: the float {owner}.{name} carries no unit; add its suffix, or list it in DIMENSIONLESS"
 
 
-def annotated(tree: ast.Module) -> Iterator[tuple[ast.AST, str, ast.expr]]:
-    """Yield the annotated fields of classes and parameters of functions."""
+def annotated(tree: ast.Module) -> Iterator[tuple[ast.AST, str, str, ast.expr]]:
+    """Yield the annotated fields of classes and parameters of functions, after the name of the class or function."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            yield from ((a, a.target.id, a.annotation) for a in node.body if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name))
+            yield from ((a, node.name, a.target.id, a.annotation) for a in node.body if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name))
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from ((a, a.arg, a.annotation) for a in every_argument(node) if a.annotation is not None)
+            yield from ((a, node.name, a.arg, a.annotation) for a in every_argument(node) if a.annotation is not None)
 
 
 def is_float(annotation: ast.expr) -> bool:
@@ -257,10 +261,10 @@ CAUGHT = [
     (too_wide, {"site/a.py": WIDE, "cli.py": WIDE}, ["effsim/site/a.py:1: 9 arguments of f, at most 8"]),
     (
         unitless_floats,
-        {"cost/a.py": "class A:\n    power: float\n    time_s: float | None\ndef f(x: int, *, energy: float | None, low: float): pass\n"},
+        {"cost/a.py": "class A:\n    power: float\n    time_s: float | None\ndef f(x: int, *, energy: float | None, low: float, overlap_ratio: float): pass\n"},
         [
-            "effsim/cost/a.py:2: the float power carries no unit; add its suffix, or list it in DIMENSIONLESS",
-            "effsim/cost/a.py:4: the float energy carries no unit; add its suffix, or list it in DIMENSIONLESS",
+            "effsim/cost/a.py:2: the float A.power carries no unit; add its suffix, or list it in DIMENSIONLESS",
+            "effsim/cost/a.py:4: the float f.energy carries no unit; add its suffix, or list it in DIMENSIONLESS",
         ],
     ),
 ]
