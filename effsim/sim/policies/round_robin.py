@@ -1,0 +1,10 @@
+"""Replicas in turn."""
+
+from collections.abc import Sequence
+
+from effsim.sim.replica import Replica
+
+
+def route(replicas: Sequence[Replica], routed: int) -> int:
+    """Return the remainder of the requests routed so far."""
+    return routed % len(replicas)

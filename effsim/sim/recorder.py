@@ -1,0 +1,93 @@
+"""What a run leaves behind with bounded memory: sums in time bins, a histogram of latencies."""
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_BINS: Final = 20_000
+
+
+class TimeBins:
+    """Amounts spread evenly over intervals of time and summed in bins.
+
+    What an interval adds to a bin is its amount times the share of the interval in that bin, so that the bins add up to
+    the amounts. When an interval ends beyond ``max_bins`` bins their width doubles.
+
+    >>> bins = TimeBins(1.0, 1, max_bins=2)
+    >>> bins.add(0.5, 2.5, (8.0,))
+    >>> bins.width_s, bins.sums[0]
+    (2.0, [6.0, 2.0])
+    """
+
+    __slots__ = ("max_bins", "sums", "width_s")
+
+    def __init__(self, width_s: float, channels: int, max_bins: int = MAX_BINS) -> None:
+        self.width_s = width_s
+        self.max_bins = max_bins
+        self.sums: list[list[float]] = [[] for _ in range(channels)]
+
+    def add(self, start_s: float, end_s: float, amounts: tuple[float, ...]) -> None:
+        """Spread one amount per channel evenly from ``start_s`` to ``end_s``."""
+        last = self._reach(end_s)
+        first = int(start_s / self.width_s)
+        if first >= last:
+            for sums, amount in zip(self.sums, amounts, strict=True):
+                sums[last] += amount
+            return
+        left = 1.0
+        for place in range(first, last + 1):
+            here = left if place == last else max((place + 1) * self.width_s - max(start_s, place * self.width_s), 0.0) / (end_s - start_s)
+            left -= here
+            for sums, amount in zip(self.sums, amounts, strict=True):
+                sums[place] += amount * here
+
+    def _reach(self, end_s: float) -> int:
+        """Return the bin in which a time lies, having made room for it."""
+        last = int(end_s / self.width_s)
+        while last >= self.max_bins:
+            self.width_s *= 2.0
+            self.sums = [[sum(sums[place : place + 2]) for place in range(0, len(sums), 2)] for sums in self.sums]
+            last = int(end_s / self.width_s)
+        missing = last + 1 - len(self.sums[0])
+        if missing > 0:
+            for sums in self.sums:
+                sums.extend([0.0] * missing)
+        return last
+
+
+class Histogram:
+    """Counts of positive durations in bins of equal width on a logarithmic scale, 400 per decade from 1 µs to 10,000 s.
+
+    Quantiles are exact within 0.6 % of their value; shorter and longer durations count in the outermost bins.
+    """
+
+    __slots__ = ("counts",)
+
+    _PER_DECADE: Final = 400
+    _DECADES: Final = 10
+    _LOWEST_S: Final = 1e-6
+
+    def __init__(self) -> None:
+        self.counts = [0] * (self._PER_DECADE * self._DECADES)
+
+    def add(self, duration_s: float, count: int = 1) -> None:
+        """Count a duration ``count`` times."""
+        place = int(math.log10(duration_s / self._LOWEST_S) * self._PER_DECADE) if duration_s > self._LOWEST_S else 0
+        self.counts[min(place, len(self.counts) - 1)] += count
+
+    def quantile_s(self, share: float) -> float:
+        """Return the duration that a share of the counted ones does not exceed [s]; NaN where none was counted.
+
+        >>> histogram = Histogram()
+        >>> histogram.add(0.02, 99); histogram.add(5.0)
+        >>> round(histogram.quantile_s(0.5), 3), round(histogram.quantile_s(0.999), 1)
+        (0.02, 5.0)
+        """
+        cumulated: NDArray[np.int64] = np.cumsum(self.counts)
+        total = int(cumulated[-1])
+        if total == 0:
+            return math.nan
+        place = int(np.searchsorted(cumulated, share * total, side="left"))
+        return float(self._LOWEST_S * 10.0 ** ((place + 0.5) / self._PER_DECADE))

@@ -1,0 +1,204 @@
+"""What a serving run returns: columns per request, time series, energy by part and scope, counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from effsim.sim.recorder import Histogram
+from effsim.sim.replica import Record, Replica
+from effsim.sim.request import InFlight
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestColumns:
+    """One entry per request in the order of arrival; latencies of a dropped request are NaN, its replica is -1.
+
+    ``queue_s``: until first scheduled. ``ttft_s``: until the end of the iteration that finishes the prompt. ``tpot_s``:
+    (e2e - ttft) / (output tokens - 1), NaN for one token. ``energy_j``: of the accelerators, by share of tokens in each
+    iteration. ``dropped``: the reason, empty for a completed request.
+    """
+
+    arrival_s: FloatArray
+    prompt_tokens: IntArray
+    output_tokens: IntArray
+    queue_s: FloatArray
+    ttft_s: FloatArray
+    tpot_s: FloatArray
+    e2e_latency_s: FloatArray
+    preemptions: IntArray
+    energy_j: FloatArray
+    replica: IntArray
+    dropped: tuple[str, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per request."""
+        return pd.DataFrame({name: getattr(self, name) for name in self.__slots__})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PowerSeries:
+    """Means over consecutive bins that cover the run; the last may be shorter. Power times ``duration_s`` sums to the energy.
+
+    ``running``: sequences over all replicas; ``waiting``: those that an iteration leaves waiting at its end, taken for its
+    whole length; ``kv_usage``: share of all KV blocks in use.
+    """
+
+    time_s: FloatArray
+    duration_s: FloatArray
+    accelerator_w: FloatArray
+    server_w: FloatArray
+    site_w: FloatArray
+    running: FloatArray
+    waiting: FloatArray
+    kv_usage: FloatArray
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per bin; ``time_s`` is its start."""
+        return pd.DataFrame({name: getattr(self, name) for name in self.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyParts:
+    """Energy of all accelerators by what it is spent on [J]; ``idle_j`` while a replica has nothing to do."""
+
+    static_j: float
+    core_j: float
+    memory_j: float
+    link_j: float
+    idle_j: float
+
+    @property
+    def total_j(self) -> float:
+        """Sum of the parts."""
+        return self.static_j + self.core_j + self.memory_j + self.link_j + self.idle_j
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What happened to requests and tokens; ``arrived = completed + sum(dropped.values())``.
+
+    Tokens are those of completed requests; ``recomputed_tokens`` were in the cache when their request was preempted.
+    """
+
+    arrived: int
+    completed: int
+    dropped: Mapping[str, int]
+    preemptions: int
+    iterations: int
+    prompt_tokens: int
+    output_tokens: int
+    recomputed_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStats:
+    """One replica over the run; ``kv_blocks_free`` at its end equals ``kv_blocks``."""
+
+    iterations: int
+    busy_s: float
+    idle_s: float
+    energy: EnergyParts
+    server_j: float
+    kv_blocks: int
+    kv_blocks_free: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulationResult:
+    """A serving run from time 0 to ``makespan_s``, when the last request is done.
+
+    ``server_j`` adds hosts, fans and the loss of power supplies, ``site_j`` is that times PUE. ``inter_token`` counts the
+    time between consecutive output tokens of a request.
+    """
+
+    requests: RequestColumns
+    power: PowerSeries
+    energy: EnergyParts
+    server_j: float
+    site_j: float
+    counts: Counts
+    replicas: tuple[ReplicaStats, ...]
+    inter_token: Histogram
+    makespan_s: float
+
+
+def collect(
+    flight: Sequence[InFlight],
+    dropped: Mapping[int, str],
+    reasons: Mapping[str, int],
+    replicas: Sequence[Replica],
+    record: Record,
+    span: tuple[float, float],
+) -> SimulationResult:
+    """Return the result of a run that has ended; ``span`` is (its end [s], PUE)."""
+    end_s, pue = span
+    stats = tuple(_stats(replica, end_s) for replica in replicas)
+    served = [request for request in flight if request.id not in dropped]
+    counts = Counts(
+        arrived=len(flight),
+        completed=sum(request.generated == request.output_tokens for request in served),
+        dropped=dict(reasons),
+        preemptions=sum(replica.preemptions for replica in replicas),
+        iterations=sum(replica.iterations for replica in replicas),
+        prompt_tokens=sum(request.prompt_tokens for request in served),
+        output_tokens=sum(request.generated for request in served),
+        recomputed_tokens=sum(replica.recomputed_tokens for replica in replicas),
+    )
+    energy = EnergyParts(*(sum(getattr(one.energy, part) for one in stats) for part in EnergyParts.__slots__))
+    server_j = sum(one.server_j for one in stats)
+    series = _series(record, replicas, end_s, pue)
+    return SimulationResult(_columns(flight, dropped), series, energy, server_j, server_j * pue, counts, stats, record.inter_token, end_s)
+
+
+def _stats(replica: Replica, end_s: float) -> ReplicaStats:
+    energy = EnergyParts(replica.static_j, replica.core_j, replica.memory_j, replica.link_j, replica.idle_j)
+    host = replica.setup.host
+    host_j = (host.idle_w + host.fan_w) * end_s + (host.busy_w - host.idle_w) * replica.busy_s
+    server_j = (energy.total_j + host_j) / host.psu_efficiency
+    return ReplicaStats(replica.iterations, replica.busy_s, replica.idle_s, energy, server_j, replica.setup.kv_blocks, replica.free_blocks)
+
+
+def _columns(flight: Sequence[InFlight], dropped: Mapping[int, str]) -> RequestColumns:
+    def times(of: str) -> FloatArray:
+        return np.array([getattr(request, of) if request.id not in dropped else np.nan for request in flight], dtype=np.float64)
+
+    def whole(of: str) -> IntArray:
+        return np.array([getattr(request, of) for request in flight], dtype=np.int64)
+
+    arrival_s = np.array([request.arrival_s for request in flight], dtype=np.float64)
+    outputs = whole("output_tokens")
+    first_s, last_s = times("first_token_s"), times("last_token_s")
+    return RequestColumns(
+        arrival_s=arrival_s,
+        prompt_tokens=whole("prompt_tokens"),
+        output_tokens=outputs,
+        queue_s=np.maximum(times("first_scheduled_s") - arrival_s, 0.0),
+        ttft_s=first_s - arrival_s,
+        tpot_s=np.where(outputs > 1, (last_s - first_s) / np.maximum(outputs - 1, 1), np.nan),
+        e2e_latency_s=last_s - arrival_s,
+        preemptions=whole("preemptions"),
+        energy_j=times("energy_j"),
+        replica=whole("replica"),
+        dropped=tuple(dropped.get(request.id, "") for request in flight),
+    )
+
+
+def _series(record: Record, replicas: Sequence[Replica], end_s: float, pue: float) -> PowerSeries:
+    bins = record.bins
+    edges_s = np.minimum(np.arange(len(bins.sums[0]) + 1) * bins.width_s, end_s)
+    duration_s = np.diff(edges_s)
+    kept = duration_s > 0.0
+    sums = np.array(bins.sums)
+    if not kept.all():  # an interval that ends on an edge opens a bin of no duration; what rounding put there belongs before it
+        sums[:, np.flatnonzero(kept)[-1]] += sums[:, ~kept].sum(axis=1)
+    energy_j, server_j, running, waiting, blocks = sums[:, kept] / duration_s[kept]
+    floor_w = sum((replica.setup.host.idle_w + replica.setup.host.fan_w) / replica.setup.host.psu_efficiency for replica in replicas)
+    kv_blocks = sum(replica.setup.kv_blocks for replica in replicas)
+    server_w = server_j + floor_w
+    return PowerSeries(edges_s[:-1][kept], duration_s[kept], energy_j, server_w, server_w * pue, running, waiting, blocks / kv_blocks)
