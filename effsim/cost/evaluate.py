@@ -37,7 +37,7 @@ class CostTable:
     beta_s_per_byte: Array
     trigger: Array
     core_j: Array
-    memory_j: Array
+    memory_w: Array
     link_j: Array
 
 
@@ -99,7 +99,6 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
     imbalance = np.array([c.expert_imbalance if op.kind == "grouped_gemm" else 1.0 for op in ops])
     wires = _wires(table, fabric)
     link = device.link_bytes_per_s or 1.0
-    exchanging = np.array([op.kind == "collective" for op in ops])
     fixed_s = np.array([fixed.get(op.kind, c.elementwise_kernel_s) + launch_s for op in ops]) * table.column("kernels")
     return CostTable(
         table=table,
@@ -118,7 +117,7 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
         beta_s_per_byte=np.array([w.beta_s_per_byte for w in wires]).reshape(-1, 2).T[:, :, None] / c.link_efficiency,
         trigger=(table.flop + table.rows + table.payload),
         core_j=table.count @ (table.flop * (c.compute_power * device.tdp_w / rate)[:, None]),
-        memory_j=table.count @ (moved * np.where(exchanging, 0.0, c.memory_power * device.tdp_w / device.bandwidth_bytes_per_s)[:, None]),
+        memory_w=table.count * streaming * (c.memory_power * device.tdp_w / device.bandwidth_bytes_per_s),
         link_j=_link_j(table, wires, c.link_power * device.tdp_w / link),
     )
 
@@ -202,7 +201,7 @@ def _evaluate_block(costs: CostTable, features: Array) -> Costs:
         core_s=costs.count @ each.core_s,
         collective_s=costs.count[first:] @ each.time_s[first:],
         core_j=costs.core_j @ features,
-        memory_j=costs.memory_j @ features,
+        memory_j=costs.memory_w @ each.memory_s,
         link_j=costs.link_j @ features,
     )
 
@@ -222,16 +221,16 @@ class Powered(NamedTuple):
         return self.static_j + self.core_j + self.memory_j + self.link_j
 
 
-def powered(costs: Costs, device: Device, waiting_s: Any = 0.0, stages: int = 1) -> Powered:
+def powered(costs: Costs, device: Device, waiting_s: Any = 0.0, share: Any = 1.0) -> Powered:
     """Return iterations under the device's power limit.
 
     Args:
         costs: Of the kernels, over all pipeline stages.
         device: With its limit.
         waiting_s: Time per iteration in which the device waits for the host, at static power.
-        stages: Pipeline stages among which the dynamic energy divides; each draws static power all the time.
+        share: Of the dynamic energy of one pass over all stages that falls on one device in that time.
     """
-    parts = (costs.time_s + waiting_s, costs.core_s, costs.core_j / stages, (costs.memory_j + costs.link_j) / stages)
+    parts = (costs.time_s + waiting_s, costs.core_s, costs.core_j * share, (costs.memory_j + costs.link_j) * share)
     watts = (device.idle_w, device.static_w, device.limit_w)
     time_s, static_j, core_j = throttle(parts, watts, device.coefficients.voltage_floor, MIN_CLOCK)
-    return Powered(time_s, static_j, core_j, costs.memory_j / stages, costs.link_j / stages)
+    return Powered(time_s, static_j, core_j, costs.memory_j * share, costs.link_j * share)

@@ -1,0 +1,137 @@
+"""One model on one kind of accelerator, split in one way, under one engine: everything that stays fixed while loads vary."""
+
+import dataclasses
+from typing import Any
+
+from effsim.cost.collectives import Fabric, Level
+from effsim.cost.device import Coefficients, Device, Prior, build_device, dtypes, prior_for
+from effsim.cost.evaluate import CostTable, cost_table
+from effsim.cost.memory import ServingMemory, serving_memory
+from effsim.errors import SpecError
+from effsim.specs import loading
+from effsim.specs.accelerator import Accelerator
+from effsim.specs.engine import Engine
+from effsim.specs.machine import Network, Node
+from effsim.specs.model import Model
+from effsim.specs.models import model as load_model
+from effsim.workload.lowering import Numerics, lower, numerics
+from effsim.workload.operations import OpTable, Parallelism
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Deployment:
+    """A resolved configuration; see :func:`deploy`."""
+
+    model: Model
+    accelerator: Accelerator
+    node: Node | None
+    engine: Engine
+    parallelism: Parallelism
+    numerics: Numerics
+    prior: Prior
+    fabric: Fabric
+    table: OpTable
+    power_limit_w: float | None
+    memory_utilization: float
+
+    def costs(self, coefficients: Coefficients) -> CostTable:
+        """Return the cost of the operations under given coefficients."""
+        device = build_device(self.accelerator, coefficients, self.power_limit_w)
+        return cost_table(self.table, device, self.fabric, self.engine.launch_overhead.value)
+
+    def device(self) -> Device:
+        """Return the device with the coefficients' medians."""
+        return build_device(self.accelerator, self.prior.median, self.power_limit_w)
+
+    def serving_memory(self) -> ServingMemory:
+        """Return how a device's memory divides between weights, reserve and cache."""
+        return serving_memory(self.table, self.accelerator.memory.value, self.memory_utilization, self.engine.memory_reserve.value)
+
+
+def deploy(
+    model: Any,
+    accelerator: Any,
+    parallelism: Parallelism,
+    *,
+    precision: str | None = None,
+    kv_precision: str | None = None,
+    engine: Any = "vllm",
+    node: Any = None,
+    network: Any = None,
+    power_limit_w: float | None = None,
+    memory_utilization: float | None = None,
+    calibration: Any = "auto",
+    phase: str = "serve",
+    attention: str = "tiled",
+) -> Deployment:
+    """Return a configuration from names, paths or specs.
+
+    Args:
+        model: As :func:`effsim.model` takes it.
+        accelerator: As :func:`effsim.accelerator` takes it.
+        parallelism: Ranks.
+        precision: None: the model's own.
+        kv_precision: None: 16 bits.
+        engine: Name or spec.
+        node: None: the accelerator's default node.
+        network: Between nodes; None: the node's.
+        power_limit_w: Per accelerator [W]; None: the TDP.
+        memory_utilization: None: the engine's default.
+        calibration: See :func:`~effsim.cost.device.prior_for`.
+        phase: ``serve`` or ``train``.
+        attention: ``tiled`` or ``naive``.
+
+    Raises:
+        SpecError: A name is unknown, or the ranks do not divide the model.
+    """
+    if phase not in {"serve", "train"} or attention not in {"tiled", "naive"}:
+        raise SpecError(f"phase is serve or train, attention tiled or naive; got {phase!r}, {attention!r}")
+    acc, net = loading.accelerator(accelerator), load_model(model)
+    host = loading.node(node or acc.default_node) if node or acc.default_node else None
+    software = loading.engine(engine)
+    settings = dataclasses.replace(numerics(net, precision, kv_precision, dtypes(acc)), attention="naive" if attention == "naive" else "tiled")
+    return Deployment(
+        model=net,
+        accelerator=acc,
+        node=host,
+        engine=software,
+        parallelism=parallelism,
+        numerics=settings,
+        prior=prior_for(acc, calibration),
+        fabric=fabric_of(acc, host, loading.network(network) if network else None),
+        table=lower(net, parallelism, settings, "train" if phase == "train" else "serve"),
+        power_limit_w=acc.check_power_limit(power_limit_w),
+        memory_utilization=software.memory_utilization.value if memory_utilization is None else memory_utilization,
+    )
+
+
+def fabric_of(accelerator: Accelerator, node: Node | None, between: Network | None = None) -> Fabric:
+    """Return the two levels of network around an accelerator.
+
+    Inside: the accelerator's own links, else the node's bus. Outside: the network given, else the node's.
+    """
+    inner, domain = _inner(accelerator, node)
+    if between is not None:
+        return Fabric(domain, inner, _level(between, between.bandwidth.value))
+    if node is None or node.scale_out_network is None:
+        return Fabric(domain, inner, None)
+    outer = loading.network(node.scale_out_network)
+    rate = node.scale_out_bandwidth.value if node.scale_out_bandwidth else outer.bandwidth.value
+    return Fabric(domain, inner, _level(outer, rate))
+
+
+def _inner(accelerator: Accelerator, node: Node | None) -> tuple[Level | None, int]:
+    if accelerator.scale_up is not None:
+        links = loading.network(accelerator.scale_up.network)
+        wanted = accelerator.scale_up.domain_size
+        domain = min(wanted, node.scale_up_domain) if node is not None and node.scale_up_network else wanted
+        return _level(links, accelerator.scale_up.bandwidth.value), max(domain, 1)
+    if node is None or node.scale_up_network is None:
+        return None, 1
+    bus = loading.network(node.scale_up_network)
+    rate = min(bus.bandwidth.value, accelerator.host_link.value) if accelerator.host_link else bus.bandwidth.value
+    return _level(bus, rate), node.scale_up_domain
+
+
+def _level(network: Network, bytes_per_s: float) -> Level:
+    return Level(network.latency.value, bytes_per_s, network.in_network_reduction)
