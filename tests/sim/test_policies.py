@@ -1,0 +1,63 @@
+"""Every file in the folder of policies keeps the contract; a new file is tested without an edit here."""
+
+import importlib
+import pkgutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effsim.sim import policies
+from effsim.sim.registry import names, policy
+from effsim.sim.replica import Replica, ReplicaSetup
+from effsim.sim.request import InFlight
+
+
+def snapshot(requests):
+    return [tuple(getattr(request, field) for field in InFlight.__slots__) for request in requests]
+
+
+def test_each_file_has_one_role():
+    for module in pkgutil.iter_modules(policies.__path__):
+        found = importlib.import_module(f"{policies.__name__}.{module.name}")
+        assert [hasattr(found, role) for role in ("pick", "route")].count(True) == 1, module.name
+        assert found.__doc__
+
+
+@pytest.mark.parametrize("name", names("pick"))
+@given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=8), now_s=st.floats(0, 1e6))
+def test_pick_is_pure_and_within(name, lengths, now_s):
+    waiting = [InFlight(number, 0.0, length, 1) for number, length in enumerate(lengths)]
+    before = snapshot(waiting)
+    place = policy("pick", name)(waiting, now_s)
+    assert type(place) is int
+    assert 0 <= place < len(waiting)
+    assert policy("pick", name)(waiting, now_s) == place
+    assert snapshot(waiting) == before
+
+
+@pytest.mark.parametrize("name", names("route"))
+@given(loads=st.lists(st.integers(0, 4), min_size=1, max_size=6), routed=st.integers(0, 1000))
+def test_route_is_pure_and_within(linear_step, name, loads, routed):
+    replicas = [Replica(index, ReplicaSetup(linear_step()), policy("pick", "fcfs")) for index in range(len(loads))]
+    for replica, load in zip(replicas, loads, strict=True):
+        for number in range(load):
+            replica.receive(InFlight(number, 0.0, 1, 1))
+    place = policy("route", name)(replicas, routed)
+    assert type(place) is int
+    assert 0 <= place < len(replicas)
+    assert policy("route", name)(replicas, routed) == place
+    assert [replica.outstanding for replica in replicas] == loads
+
+
+def test_shortest_first_and_fcfs_differ_on_a_long_head():
+    waiting = [InFlight(0, 0.0, 9, 1), InFlight(1, 0.0, 2, 1), InFlight(2, 0.0, 2, 1)]
+    assert policy("pick", "shortest_first")(waiting, 0.0) == 1
+    assert policy("pick", "fcfs")(waiting, 0.0) == 0
+
+
+def test_least_outstanding_prefers_the_idle(linear_step):
+    replicas = [Replica(index, ReplicaSetup(linear_step()), policy("pick", "fcfs")) for index in range(3)]
+    replicas[0].receive(InFlight(0, 0.0, 1, 1))
+    assert policy("route", "least_outstanding")(replicas, 0) == 1
+    assert [policy("route", "round_robin")(replicas, routed) for routed in range(4)] == [0, 1, 2, 0]
