@@ -5,7 +5,7 @@ from typing import Any
 
 from effsim.results import Result, plain
 from effsim.site.impact import amortised, electricity_cost_usd, operational_carbon_kg, water_of_grid_m3, water_on_site_m3
-from effsim.site.power import fan_power_w, host_power_w
+from effsim.site.power import fan_power_w, host_power_w, site_power_w
 from effsim.specs.accelerator import Accelerator
 from effsim.specs.machine import Node
 from effsim.specs.site import Site
@@ -42,13 +42,16 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class EnergyParts(Result):
-    """Where the joules at the meter went; every total is the sum of these parts."""
+    """Where the joules at the meter went; every total is the sum of these parts.
+
+    ``facility_j``, and with it the total at the meter, is ``None`` where no site is named.
+    """
 
     accelerator_j: float
     host_j: float
     fan_j: float
     psu_loss_j: float
-    facility_j: float
+    facility_j: float | None
 
     @property
     def server_j(self) -> float:
@@ -56,9 +59,9 @@ class EnergyParts(Result):
         return self.accelerator_j + self.host_j + self.fan_j + self.psu_loss_j
 
     @property
-    def site_j(self) -> float:
+    def site_j(self) -> float | None:
         """At the meter of the site."""
-        return self.server_j + self.facility_j
+        return total(self.server_j, self.facility_j)
 
     def __add__(self, other: "EnergyParts") -> "EnergyParts":
         return EnergyParts(
@@ -66,7 +69,7 @@ class EnergyParts(Result):
             self.host_j + other.host_j,
             self.fan_j + other.fan_j,
             self.psu_loss_j + other.psu_loss_j,
-            self.facility_j + other.facility_j,
+            total(self.facility_j, other.facility_j),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,7 +78,7 @@ class EnergyParts(Result):
         return {**parts, "server_j": self.server_j, "site_j": self.site_j}
 
 
-def energy_parts(use: Use, site: Site) -> EnergyParts:
+def energy_parts(use: Use, site: Site | None) -> EnergyParts:
     """Return where the joules of a group of machines went.
 
     ``host = nodes · (idle · duration + (busy - idle) · busy time)``, ``fans`` in proportion to the accelerators' energy,
@@ -88,7 +91,8 @@ def energy_parts(use: Use, site: Site) -> EnergyParts:
     fan_j = 0.0 if node.fan_power is None else fan_power_w(node.fan_power.value, use.accelerator_energy_j, full_w)
     it_j = use.accelerator_energy_j + host_j + fan_j
     loss_j = it_j * (1.0 / node.psu_efficiency.value - 1.0)
-    return EnergyParts(use.accelerator_energy_j, host_j, fan_j, loss_j, (it_j + loss_j) * (site.pue.value - 1.0))
+    facility_j = None if site is None else (it_j + loss_j) * (site.pue.value - 1.0)
+    return EnergyParts(use.accelerator_energy_j, host_j, fan_j, loss_j, facility_j)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,12 @@ class Impact(Result):
 def impact(energy: EnergyParts, site: Site) -> Impact:
     """Return carbon, bill and water of an amount of energy used at a site."""
     grid = site.water_of_grid
+    site_j = site_power_w(energy.server_j, site.pue.value)
     return Impact(
-        operational_carbon_kg(energy.site_j, site.carbon_intensity.value),
-        electricity_cost_usd(energy.site_j, site.electricity_price.value),
+        operational_carbon_kg(site_j, site.carbon_intensity.value),
+        electricity_cost_usd(site_j, site.electricity_price.value),
         water_on_site_m3(energy.server_j, site.water_on_site.value),
-        None if grid is None else water_of_grid_m3(energy.site_j, grid.value),
+        None if grid is None else water_of_grid_m3(site_j, grid.value),
     )
 
 
