@@ -104,7 +104,7 @@ def test_busy_node_is_near_and_not_far_above_the_vendors_maximum(name: str, acce
 @pytest.mark.parametrize(
     ("name", "accelerator_idle_w", "metered_w"),
     # Lowest wall readings of MLPerf power logs: upper bounds, with processes loaded. Fans turn at a third of full speed or less: 10 % of full power.
-    [("dgx_h200", 100.0, 2358.0), ("pcie_2socket_8gpu", 45.0, 677.0), ("jetson_devkit", 2.5, 6.2)],
+    [("dgx_h200", 100.0, 2358.0), ("pcie_2socket_8gpu", 45.0, 677.0), ("jetson_devkit", 4.0, 6.2)],
 )
 def test_idle_node_is_near_and_not_far_above_the_metered_one(name: str, accelerator_idle_w: float, metered_w: float) -> None:
     node = loading.node(name)
