@@ -173,7 +173,7 @@ def test_agrees_with_published_tables(record: str, name: str) -> None:
     for field, published in measured.items():
         dtype = field.split("_")[0]
         if field.endswith(("dense_tflops", "dense_tops")) and not {(record, field), (name, field)} & NOT_COMPARED:
-            assert spec.peak[dtype].value == pytest.approx(published * 1e12, rel=0.01), field  # type: ignore[index]
+            assert spec.peak[dtype].value == pytest.approx(published * 1e12, rel=0.01), field
         elif field == "memory_bandwidth_tb_s":
             assert spec.memory_bandwidth.value == pytest.approx(published * 1e12, rel=0.04)
         elif field == "memory_gb":
