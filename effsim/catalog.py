@@ -8,8 +8,9 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from effsim.documents import read_yaml
@@ -20,6 +21,7 @@ SPECS_VARIABLE: Final = "EFFSIM_SPECS"
 DATA_VARIABLE: Final = "EFFSIM_DATA"
 
 
+@functools.cache
 def data_root(name: str) -> Path:
     """Return the folder of shipped data (``hardware_specs`` or ``scenarios``): packaged first, then the checkout."""
     packaged = Path(__file__).parent / "_data" / name
@@ -40,12 +42,25 @@ def folders(kind: str) -> tuple[Path, ...]:
     return (*found, data_root("hardware_specs") / kind)
 
 
-def files(kind: str) -> dict[str, Path]:
-    """Return every name of a kind and its file, sorted by name."""
+def files(kind: str) -> Mapping[str, Path]:
+    """Return every name of a kind and its file, sorted by name; folders are listed again when they have changed."""
+    return _files(_state(kind))
+
+
+State = tuple[tuple[Path, int], ...]
+
+
+def _state(kind: str) -> State:
+    """Return the folders of a kind with the times of their last change: files added, removed or replaced by renaming."""
+    return tuple((folder, folder.stat().st_mtime_ns) for folder in folders(kind) if folder.is_dir())
+
+
+@functools.lru_cache(maxsize=64)
+def _files(state: State) -> Mapping[str, Path]:
     found: dict[str, Path] = {}
-    for folder in reversed(folders(kind)):
-        found.update({path.stem: path for path in sorted(folder.glob("*.yaml"))})
-    return dict(sorted(found.items()))
+    for folder, _ in reversed(state):
+        found.update({path.stem: path for path in folder.glob("*.yaml")})
+    return MappingProxyType(dict(sorted(found.items())))
 
 
 def canonical(name: str) -> str:
@@ -57,12 +72,11 @@ def canonical(name: str) -> str:
     return re.sub(r"[\s_\-]+", "-", name.strip().lower())
 
 
-@functools.lru_cache(maxsize=32)
-def _aliases(kind: str, state: tuple[tuple[str, int], ...]) -> dict[str, Path]:
+@functools.lru_cache(maxsize=64)
+def _aliases(state: State) -> Mapping[str, Path]:
     index: dict[str, Path] = {}
     owner: dict[str, str] = {}
-    for path_text, _ in state:
-        path = Path(path_text)
+    for path in _files(state).values():
         document = read_yaml(path)
         given = document.get("aliases") or []
         names = [path.stem, document.get("hf_id"), *(given if isinstance(given, list) else [])]
@@ -70,12 +84,12 @@ def _aliases(kind: str, state: tuple[tuple[str, int], ...]) -> dict[str, Path]:
             if owner.get(name, path.stem) != path.stem:
                 raise SpecError(f"{path}: the alias {name!r} already belongs to {owner[name]!r}")
             index[name], owner[name] = path, path.stem
-    return index
+    return MappingProxyType(index)
 
 
-def aliases(kind: str) -> dict[str, Path]:
+def aliases(kind: str) -> Mapping[str, Path]:
     """Return every name and alias of a kind, in :func:`canonical` form, with its file."""
-    return _aliases(kind, tuple((str(path), path.stat().st_mtime_ns) for path in files(kind).values()))
+    return _aliases(_state(kind))
 
 
 def find(kind: str, name: str) -> Path | None:

@@ -5,6 +5,7 @@ configuration; after that, a hundred thousand iterations are some matrix product
 """
 
 import dataclasses
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,9 +37,21 @@ class CostTable:
     alpha_s: Array
     beta_s_per_byte: Array
     trigger: Array
-    core_j: Array
+    core_j_per_operation: Array
     memory_w: Array
-    link_j: Array
+    link_j_per_collective: Array
+
+    @cached_property
+    def core_j(self) -> Array:
+        """Core energy of an iteration per unit of each feature [J], shape (feature,)."""
+        joules: Array = self.core_j_per_operation.sum(axis=0)
+        return joules
+
+    @cached_property
+    def link_j(self) -> Array:
+        """Link energy likewise."""
+        joules: Array = self.link_j_per_collective.sum(axis=0)
+        return joules
 
 
 class Costs(NamedTuple):
@@ -116,9 +129,9 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
         alpha_s=np.array([w.alpha_s for w in wires]).reshape(-1, 2).T[:, :, None] * c.collective_latency_factor,
         beta_s_per_byte=np.array([w.beta_s_per_byte for w in wires]).reshape(-1, 2).T[:, :, None] / c.link_efficiency,
         trigger=(table.flop + table.rows + table.payload),
-        core_j=table.count @ (table.flop * (c.compute_power * device.tdp_w / rate)[:, None]),
+        core_j_per_operation=table.flop * (table.count * c.compute_power * device.tdp_w / rate)[:, None],
         memory_w=table.count * streaming * (c.memory_power * device.tdp_w / device.bandwidth_bytes_per_s),
-        link_j=_link_j(table, wires, c.link_power * device.tdp_w / link),
+        link_j_per_collective=_link_j(table, wires, c.link_power * device.tdp_w / link),
     )
 
 
@@ -148,7 +161,7 @@ def _dequantize_s(table: OpTable, device: Device) -> Array:
 def _link_j(table: OpTable, wires: list[LinearCost], joules_per_byte: float) -> Array:
     collectives = slice(len(table.operations) - table.num_collectives, None)
     wire = np.array([w.wire_per_byte for w in wires])
-    joules: Array = (table.count[collectives] * wire * joules_per_byte) @ table.payload[collectives]
+    joules: Array = (table.count[collectives] * wire * joules_per_byte)[:, None] * table.payload[collectives]
     return joules
 
 

@@ -110,3 +110,20 @@ def throttle(parts: tuple[Any, Any, Any, Any], device_w: tuple[float, float, flo
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     time_s, static_j, core_j, _ = power_at(low, parts, idle_w, static_w, floor)
     return time_s, static_j, core_j
+
+
+def throttle_one(parts: tuple[float, float, float, float], device_w: tuple[float, float, float], floor: float, min_clock: float) -> tuple[float, float, float]:
+    """Return what :func:`throttle` returns, for one iteration in plain floats: the event loop's form."""
+    idle_w, static_w, limit_w = device_w
+    time_s, static_j, core_j, power_w = power_at(1.0, parts, idle_w, static_w, floor)
+    if power_w <= limit_w:
+        return time_s, static_j, core_j
+    low, high = min_clock, 1.0
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        if power_at(middle, parts, idle_w, static_w, floor)[3] <= limit_w:
+            low = middle
+        else:
+            high = middle
+    time_s, static_j, core_j, _ = power_at(low, parts, idle_w, static_w, floor)
+    return time_s, static_j, core_j

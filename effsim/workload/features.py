@@ -5,7 +5,8 @@ read, the experts that its tokens touch. An architecture is therefore lowered on
 iteration, or a hundred thousand of them, is one vector or matrix of features.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -87,27 +88,40 @@ class Iteration(NamedTuple):
     completed_prefills: Any = 0.0
 
 
+def join(iterations: Sequence[Iteration], width: int) -> Iteration:
+    """Return several iterations, each of ``width`` cases, side by side as one."""
+    joined = np.empty((len(Iteration._fields), len(iterations), width))
+    for place, iteration in enumerate(iterations):
+        for field, value in enumerate(iteration):
+            joined[field, place] = value
+    return Iteration(*joined.reshape(len(Iteration._fields), -1))
+
+
 def feature_matrix(features: tuple[Feature, ...], iteration: Iteration) -> Any:
     """Return the value of each feature in each iteration, shape (feature, iteration)."""
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(part, dtype=float)) for part in iteration))
     it = Iteration(*(array.ravel() for array in arrays))
-    return np.stack([_value(feature, it) for feature in features])
+    values = np.empty((len(features), len(it.decode_seqs)))
+    for row, feature in enumerate(features):
+        values[row] = _value(feature, it)
+    return values
+
+
+_COUNTS: Final[dict[str, Callable[[Iteration], Any]]] = {
+    "one": lambda _: 1.0,
+    "tokens": lambda it: it.decode_seqs + it.prefill_seqs * it.prefill_tokens,
+    "prefill_tokens": lambda it: it.prefill_seqs * it.prefill_tokens,
+    "decode_seqs": lambda it: it.decode_seqs,
+    "seqs": lambda it: it.decode_seqs + it.prefill_seqs,
+    "logit_rows": lambda it: it.decode_seqs + it.completed_prefills,
+}
 
 
 def _value(feature: Feature, it: Iteration) -> Any:
-    tokens = it.decode_seqs + it.prefill_seqs * it.prefill_tokens
-    plain = {
-        "one": np.ones_like(tokens),
-        "tokens": tokens,
-        "prefill_tokens": it.prefill_seqs * it.prefill_tokens,
-        "decode_seqs": it.decode_seqs,
-        "seqs": it.decode_seqs + it.prefill_seqs,
-        "logit_rows": it.decode_seqs + it.completed_prefills,
-    }
-    if feature.kind in plain:
-        return plain[feature.kind]
+    if feature.kind in _COUNTS:
+        return _COUNTS[feature.kind](it)
     if feature.kind == "distinct_experts":
-        return distinct_experts(tokens * feature.spread, feature.experts, feature.top_k, feature.local)
+        return distinct_experts(_COUNTS["tokens"](it) * feature.spread, feature.experts, feature.top_k, feature.local)
     return _attention_value(feature, it)
 
 

@@ -1,0 +1,46 @@
+"""Where the time and the energy go: one row per operation."""
+
+import numpy as np
+import pandas as pd
+
+from effsim.cost.evaluate import CostTable, operation_costs
+from effsim.workload.operations import Array
+
+
+def operation_breakdown(costs: CostTable, features: Array, phase: str) -> pd.DataFrame:
+    """Return one row per operation of one iteration on one tensor rank, all pipeline stages; times at full clock.
+
+    ``bound`` is what takes most of the operation's time: compute, memory, network, or the fixed cost of its kernels.
+
+    Args:
+        costs: The configuration.
+        features: Of one iteration, shape (feature, 1).
+        phase: Named in the first column.
+    """
+    table, device = costs.table, costs.device
+    each = operation_costs(costs, features)
+    active = (costs.trigger @ features > 0.0)[:, 0]
+    count = costs.count
+    flop, read, write, payload = (count * (part @ features)[:, 0] * active for part in (table.flop, table.read, table.write, table.payload))
+    time_s = each.time_s[:, 0]
+    rate = np.array([device.peak_flop_per_s[op.dtype] for op in table.operations])
+    dynamic_j = flop * device.coefficients.compute_power * device.tdp_w / rate + costs.memory_w * each.memory_s[:, 0]
+    static_j = count * time_s * device.static_w
+    bound = np.array(["compute", "memory", "fixed"])[np.argmax(np.stack([each.compute_s[:, 0], each.memory_s[:, 0], costs.fixed_s[:, 0] * active]), axis=0)]
+    bound[len(bound) - table.num_collectives :] = "network"
+    frame = pd.DataFrame(
+        {
+            "phase": phase,
+            "operation": [op.name for op in table.operations],
+            "kind": [op.kind for op in table.operations],
+            "count": count,
+            "flop": flop,
+            "read_bytes": read,
+            "write_bytes": write,
+            "link_bytes": payload,
+            "time_s": count * time_s,
+            "energy_j": dynamic_j + static_j,
+            "bound": bound,
+        }
+    )
+    return frame[active].reset_index(drop=True)

@@ -1,0 +1,325 @@
+"""Steady-state serving: latency, throughput, power and energy of a batch that is refilled as requests finish."""
+
+import dataclasses
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from effsim.cost.breakdown import operation_breakdown
+from effsim.cost.deployment import Deployment, deploy
+from effsim.cost.device import Coefficients
+from effsim.cost.evaluate import CostTable, evaluate, powered
+from effsim.cost.memory import max_batch, require_batch, require_weights
+from effsim.cost.server import fan_power_w, host_power_w, server_power_w
+from effsim.cost.uncertainty import interval, log_sd, sd_of_range
+from effsim.errors import SpecError
+from effsim.results import Provenance, Result
+from effsim.specs.machine import Node
+from effsim.workload.features import Iteration, feature_matrix, join
+from effsim.workload.operations import Parallelism
+
+TIME_OUTPUTS = ("ttft_s", "tpot_s", "itl_s", "output_tokens_per_s", "total_tokens_per_s")
+POWER_OUTPUTS = ("power_w", "server_power_w")
+ENERGY_OUTPUTS = ("energy_per_output_token_j", "server_energy_per_output_token_j", "energy_per_request_j")
+OUTPUTS = (*TIME_OUTPUTS, *POWER_OUTPUTS, *ENERGY_OUTPUTS)
+
+
+class Load(NamedTuple):
+    """Loads to evaluate, shape (load,): requests decoding together, prompt and output tokens, tokens per iteration at most."""
+
+    batch: Any
+    prompt_tokens: Any
+    output_tokens: Any
+    max_num_batched_tokens: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingEstimate(Result):
+    """What serving takes in steady state; floats, or arrays of one shape where a load was given as an array.
+
+    ``power_w`` is that of all accelerators, ``server_power_w`` adds their share of host, fans and power-supply loss. In an array,
+    a load that does not fit is NaN and ``feasible`` false.
+
+    Args:
+        ttft_s: From scheduling to first token, in the running batch, without queueing [s].
+        tpot_s: Mean time per output token, prefill of newcomers included: batch / throughput [s].
+        itl_s: Median inter-token latency: the median of decode-only and mixed iterations [s].
+        energy_per_output_token_j: Of the accelerators [J].
+        max_batch: Sequences of the mean context that the KV cache holds.
+    """
+
+    ttft_s: Any
+    tpot_s: Any
+    itl_s: Any
+    output_tokens_per_s: Any
+    total_tokens_per_s: Any
+    power_w: Any
+    server_power_w: Any
+    energy_per_output_token_j: Any
+    server_energy_per_output_token_j: Any
+    energy_per_request_j: Any
+    max_batch: Any
+    feasible: Any
+    num_accelerators: int
+    provenance: Provenance
+    deployment: dataclasses.InitVar[Deployment]
+    load: dataclasses.InitVar[Load]
+    scalar: dataclasses.InitVar[bool]
+
+    def __post_init__(self, deployment: Deployment, load: Load, scalar: bool) -> None:  # noqa: FBT001
+        """Keep what intervals and the breakdown are computed from, on demand."""
+        self.__dict__["_given"] = (deployment, load, scalar)
+
+    @cached_property
+    def _log_sd(self) -> dict[str, Any]:
+        deployment, load, scalar = self.__dict__["_given"]
+        spread = log_sd(lambda c: predict(deployment, c, load), _with_engine(deployment), _discrepancies(deployment))
+        return {name: float(sd[0]) if scalar else sd for name, sd in spread.items()}
+
+    def interval(self, field: str, level: float = 0.9) -> tuple[Any, Any]:
+        """Return the central interval of a predicted field: (low, high).
+
+        Raises:
+            SpecError: Not a predicted field.
+        """
+        if field not in OUTPUTS:
+            raise SpecError(f"interval: {field!r} is not predicted; choose from {', '.join(OUTPUTS)}")
+        return interval(getattr(self, field), self._log_sd[field], level)
+
+    def relative_sd(self, field: str) -> Any:
+        """Return the standard deviation of the logarithm of a field."""
+        return self._log_sd[field]
+
+    @cached_property
+    def breakdown(self) -> pd.DataFrame:
+        """Return operation, count, FLOPs, bytes, time, energy and bound of a decode iteration and of one request's prefill (first load)."""
+        deployment, load, _ = self.__dict__["_given"]
+        first = Load(*(np.atleast_1d(part)[:1] for part in load))
+        costs = deployment.costs(deployment.prior.median)
+        cases = _cases(deployment, first)
+        return pd.concat([operation_breakdown(costs, feature_matrix(costs.table.features, cases[name]), name) for name in ("decode", "first")], ignore_index=True)
+
+
+def estimate_serving(
+    model: Any,
+    accelerator: Any,
+    tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
+    expert_parallel: int = 1,
+    data_parallel: int = 1,
+    precision: str | None = None,
+    kv_precision: str | None = None,
+    batch: Any = 1,
+    prompt_tokens: Any = 512,
+    output_tokens: Any = 256,
+    engine: Any = "vllm",
+    max_num_batched_tokens: Any = None,
+    power_limit_w: float | None = None,
+    node: Any = None,
+    network: Any = None,
+    gpu_memory_utilization: float | None = None,
+    calibration: Any = "auto",
+) -> ServingEstimate:
+    """Return latency, throughput, power and energy of serving in steady state.
+
+    ``batch`` requests (per data-parallel replica) decode together, each with ``prompt_tokens`` in and ``output_tokens`` out; as one
+    finishes, a newcomer's prompt is computed among the others' decoding. The iteration carries k newcomers with k Poisson of mean
+    ``batch / output_tokens``, at most ``max_num_batched_tokens`` tokens.
+
+    Args:
+        model: Catalog key, alias, Hugging Face id, path to a config.json, dict of its fields, or spec.
+        accelerator: Catalog key, alias, path or spec.
+        tensor_parallel: Ranks that split each layer.
+        pipeline_parallel: Stages.
+        expert_parallel: Groups over which experts are spread; divides ``tensor_parallel · data_parallel``.
+        data_parallel: Replicas of the attention; each has its own batch.
+        precision: Of weights and activations; None: the model's own.
+        kv_precision: Of the KV cache; None: 16 bits.
+        batch: Requests decoding together per data-parallel replica; number or array.
+        prompt_tokens: Number or array.
+        output_tokens: Number or array.
+        engine: Name or spec.
+        max_num_batched_tokens: None: the engine's default.
+        power_limit_w: Per accelerator [W]; None: the TDP.
+        node: None: the accelerator's default.
+        network: Between nodes; None: the node's.
+        gpu_memory_utilization: None: the engine's default.
+        calibration: ``auto``, ``none``, a name or a path.
+
+    Raises:
+        SpecError: An argument is malformed or unknown.
+        InfeasibleError: Weights, or the cache of a single scalar load, do not fit.
+    """
+    parallelism = Parallelism(tensor_parallel, pipeline_parallel, expert_parallel, data_parallel)
+    deployment = deploy(
+        model,
+        accelerator,
+        parallelism,
+        precision=precision,
+        kv_precision=kv_precision,
+        engine=engine,
+        node=node,
+        network=network,
+        power_limit_w=power_limit_w,
+        memory_utilization=gpu_memory_utilization,
+        calibration=calibration,
+    )
+    budget = max_num_batched_tokens or deployment.engine.max_num_batched_tokens or 8192
+    return estimate_load(deployment, batch, prompt_tokens, output_tokens, budget)
+
+
+def estimate_load(deployment: Deployment, batch: Any, prompt_tokens: Any, output_tokens: Any, max_num_batched_tokens: Any) -> ServingEstimate:
+    """Return the estimate of loads on a resolved configuration; see :func:`estimate_serving`."""
+    given = {"batch": batch, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "max_num_batched_tokens": max_num_batched_tokens}
+    arrays, shape = _arrays(given)
+    load = Load(*arrays)
+    scalar = shape == ()
+    memory = deployment.serving_memory()
+    require_weights(memory, deployment.model.name, deployment.accelerator.name, deployment.parallelism.tensor * deployment.parallelism.pipeline)
+    context = load.prompt_tokens + 0.5 * load.output_tokens
+    if scalar:
+        require_batch(memory, deployment.table.cache, float(load.batch[0]), float(context[0]))
+    fits = np.asarray(max_batch(memory, deployment.table.cache, context))
+    feasible = load.batch <= fits
+    values = predict(deployment, deployment.prior.median, load)
+    shaped = {name: float(v[0]) if scalar else np.where(feasible, v, np.nan).reshape(shape) for name, v in values.items()}
+    return ServingEstimate(
+        **shaped,
+        max_batch=float(fits[0]) if scalar else fits.reshape(shape),
+        feasible=bool(feasible[0]) if scalar else feasible.reshape(shape),
+        num_accelerators=deployment.parallelism.accelerators,
+        provenance=deployment.prior.provenance,
+        deployment=deployment,
+        load=load,
+        scalar=scalar,
+    )
+
+
+def _arrays(given: dict[str, Any]) -> tuple[list[Any], tuple[int, ...]]:
+    """Return the loads as flat arrays and the shape they broadcast to."""
+    parts = []
+    for name, value in given.items():
+        try:
+            array = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            raise SpecError(f"{name}: expected a number or an array of numbers, got {value!r}") from None
+        if not np.all(np.isfinite(array)) or not np.all(array >= 1.0):
+            raise SpecError(f"{name}: must be at least 1, got {np.min(array):g}" if np.all(np.isfinite(array)) else f"{name}: must be finite")
+        parts.append(array)
+    try:
+        shape = np.broadcast_shapes(*(part.shape for part in parts))
+    except ValueError:
+        raise SpecError(f"the shapes of {', '.join(given)} do not broadcast: {', '.join(str(part.shape) for part in parts)}") from None
+    return [np.broadcast_to(part, shape).ravel() for part in parts], shape
+
+
+def _cases(deployment: Deployment, load: Load) -> dict[str, Iteration]:
+    """Return the iterations that steady state is made of, and in ``share`` of them prefill runs.
+
+    ``decode``: no newcomer. ``mixed``: the mean of those with newcomers. ``median``: with the median number of newcomers.
+    ``first``: one request's prompt among the others' decoding, in as many equal chunks as the token budget asks for.
+    """
+    b, p, o, most = load
+    micro = np.minimum(deployment.parallelism.pipeline, b)
+    per_pass = np.maximum(most - b / micro, 1.0)
+    rate = b / o / micro
+    share = _prefill_share(load, micro)
+    tokens = np.minimum(rate * p / share, per_pass)
+    median = np.minimum(np.maximum(np.floor(rate + 1.0 / 3.0 - 0.02 / rate), 0.0) * p, per_pass)
+    chunks = np.ceil(p / np.maximum(most - (b - 1.0) / micro, 1.0))
+    running = {"decode_from": p + 1.0, "decode_to": p + o}
+    return {
+        "decode": Iteration(b / micro, **running),
+        "mixed": _with_prefill(b / micro, p, tokens, running),
+        "median": _with_prefill(b / micro, p, median, running),
+        "first": Iteration((b - 1.0) / micro, **running, prefill_seqs=1.0, prefill_tokens=p / chunks, prefill_before=(p - p / chunks) / 2, completed_prefills=1.0 / chunks),
+    }
+
+
+def _prefill_share(load: Load, micro: Any) -> Any:
+    """Return the share of passes that carry prefill: ``1 - exp(-k)``, more where the token budget spreads prompts over more passes."""
+    rate = load.batch / load.output_tokens / micro
+    per_pass = np.maximum(load.max_num_batched_tokens - load.batch / micro, 1.0)
+    return np.minimum(np.maximum(-np.expm1(-rate), rate * load.prompt_tokens / per_pass), 1.0)
+
+
+def _with_prefill(seqs: Any, prompt: Any, tokens: Any, running: dict[str, Any]) -> Iteration:
+    chunk = np.minimum(prompt, np.maximum(tokens, 1.0))
+    count = tokens / chunk
+    return Iteration(
+        seqs, **running, prefill_seqs=count, prefill_tokens=chunk, prefill_before=(prompt - chunk) / 2, completed_prefills=count * chunk / prompt
+    )
+
+
+def predict(deployment: Deployment, coefficients: Coefficients, load: Load) -> dict[str, Any]:
+    """Return the outputs of loads under given coefficients, arrays of shape (load,). Pure: nothing is checked or cached."""
+    costs = deployment.costs(coefficients)
+    b, p, o, most = load
+    micro = np.minimum(deployment.parallelism.pipeline, b)
+    cases = _cases(deployment, load)
+    decode, mixed, median, first = _run(deployment, costs, coefficients, (cases, b, micro))
+    share = _prefill_share(load, micro)
+    stretch = np.maximum(1.0, b / o / micro * p / np.maximum(most - b / micro, 1.0))
+    chunks = np.ceil(p / np.maximum(most - (b - 1.0) / micro, 1.0))
+    tpot_s = ((1.0 - share) * decode.time_s + share * mixed.time_s) * stretch
+    energy_j = ((1.0 - share) * decode.energy_j + share * mixed.energy_j) * stretch
+    ranks, replicas = deployment.parallelism.accelerators, deployment.parallelism.data
+    power_w = ranks * energy_j / tpot_s
+    rate = replicas * b / tpot_s
+    server_w = server_power(deployment, power_w, ranks)
+    return {
+        "ttft_s": chunks * first.time_s,
+        "tpot_s": tpot_s,
+        "itl_s": median.time_s,
+        "output_tokens_per_s": rate,
+        "total_tokens_per_s": rate * (1.0 + p / o),
+        "power_w": power_w,
+        "server_power_w": server_w,
+        "energy_per_output_token_j": power_w / rate,
+        "server_energy_per_output_token_j": server_w / rate,
+        "energy_per_request_j": power_w / rate * o,
+    }
+
+
+def _run(deployment: Deployment, costs: CostTable, coefficients: Coefficients, given: tuple[dict[str, Iteration], Any, Any]) -> list[Any]:
+    """Return the powered iterations of all cases, from one evaluation of all of them side by side."""
+    cases, batch, micro = given
+    width, several = len(batch), len(cases)
+    plain = evaluate(costs, feature_matrix(costs.table.features, join(list(cases.values()), width)))
+    engine, factor = deployment.engine, coefficients.host_overhead_factor
+    waiting = factor * (engine.iteration_overhead.value + engine.sequence_overhead.value * batch)
+    whole = powered(plain, costs.device, np.tile(waiting, several), np.tile(micro / deployment.parallelism.pipeline, several))
+    return [type(whole)(*(part[i * width : (i + 1) * width] for part in whole)) for i in range(several)]
+
+
+def server_power(deployment: Deployment, accelerator_power_w: Any, accelerators: int) -> Any:
+    """Return the power at the plug of the share of the servers that these accelerators take up [W]; NaN where no node is known."""
+    node: Node | None = deployment.node
+    if node is None:
+        return np.full_like(np.asarray(accelerator_power_w, dtype=float), np.nan)
+    nodes = accelerators / node.accelerators_per_node
+    host = nodes * host_power_w(node.host_idle_power.value, node.host_busy_power.value, 1.0)
+    full = nodes * (node.fan_power.value if node.fan_power else 0.0)
+    fans = fan_power_w(full, accelerator_power_w, accelerators * deployment.accelerator.tdp.value)
+    return server_power_w(accelerator_power_w, host, fans, node.psu_efficiency.value)
+
+
+def _with_engine(deployment: Deployment) -> Any:
+    """Return the prior with the engine's own range in place of the class's doubt about host times."""
+    figure = deployment.engine.iteration_overhead
+    if figure.low is None or figure.high is None or figure.low <= 0.0:
+        return deployment.prior
+    spread = {**deployment.prior.log_sd, "host_overhead_factor": sd_of_range(figure.low, figure.high)}
+    return dataclasses.replace(deployment.prior, log_sd=spread)
+
+
+def _discrepancies(deployment: Deployment) -> dict[str, float]:
+    time = deployment.prior.discrepancy_log_sd.get("time", 0.0)
+    power = deployment.prior.discrepancy_log_sd.get("power", 0.0)
+    both = float(np.hypot(time, power))
+    return {**dict.fromkeys(TIME_OUTPUTS, time), **dict.fromkeys(POWER_OUTPUTS, power), **dict.fromkeys(ENERGY_OUTPUTS, both)}
+
+
+__all__ = ["OUTPUTS", "Load", "ServingEstimate", "estimate_load", "estimate_serving", "predict", "server_power"]

@@ -1,0 +1,283 @@
+"""The cost of one iteration as plain floats, for event loops: tables built once, a few multiplications after that.
+
+Operations add up, and each depends on few features. Those that depend on one count (tokens, sampled rows, decoding sequences,
+prefill tokens) become lists indexed by it, from one array pass; attention stays a closed form of its sums. The result equals
+:func:`effsim.cost.evaluate.evaluate` on the same iteration.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effsim.cost.deployment import Deployment, deploy
+from effsim.cost.device import MIN_CLOCK
+from effsim.cost.evaluate import CostTable, operation_costs
+from effsim.cost.kernels import overlap, throttle_one
+from effsim.cost.memory import cache_bytes, require_weights
+from effsim.cost.serving import estimate_load
+from effsim.errors import InfeasibleError
+from effsim.results import Provenance
+from effsim.units import BYTES_PER_GIB
+from effsim.workload.features import Feature, distinct_experts
+from effsim.workload.operations import Array, Parallelism
+
+PARTS = 5  # time, core-bound time, core energy, memory energy, link energy
+TYPICAL_BATCH, TYPICAL_PROMPT, TYPICAL_OUTPUT = 32.0, 1024.0, 256.0
+_INDEX = {"tokens": 0, "distinct_experts": 0, "logit_rows": 1, "decode_seqs": 2, "prefill_tokens": 3}
+Row = tuple[float, float, float, float, float]
+
+
+class _Attention(NamedTuple):
+    """One attention kernel: coefficients of sequences-or-tokens and of its pairs and keys; times count already multiplied in."""
+
+    pairs: Feature
+    keys: Feature
+    compute_s: float
+    memory_s: tuple[float, float, float]
+    fixed_s: float
+    count: float
+    core_j: float
+    memory_w: float
+
+
+class ServingStep:
+    """Step costs of one replica; see :func:`serving_step_model`.
+
+    Attributes:
+        num_accelerators: Of the replica.
+        kv_capacity_tokens: Tokens that the KV cache holds.
+        idle_power_w: Of all accelerators when nothing runs [W].
+        time_log_sd: Doubt about times, as the standard deviation of the logarithm.
+        power_log_sd: Likewise about power.
+    """
+
+    __slots__ = (
+        "_attention", "_decode_sums", "_device_w", "_floor", "_host_s", "_lists", "_prefill_sums", "_ranks", "_scale", "_softness", "_stages",
+        "idle_power_w", "kv_capacity_tokens", "num_accelerators", "power_log_sd", "provenance", "time_log_sd",
+    )  # fmt: skip
+
+    def __init__(self, deployment: Deployment, sizes: tuple[int, int], factors: tuple[float, float], capacity_tokens: int) -> None:
+        """Build the tables for up to ``sizes`` = (tokens, sequences) per iteration."""
+        costs = deployment.costs(deployment.prior.median)
+        device, engine, c = costs.device, deployment.engine, deployment.prior.median
+        self._lists, self._attention = _tables(costs, sizes)
+        self._decode_sums = tuple({a.keys for a in self._attention if a.keys.kind == "decode_keys"})
+        self._prefill_sums = tuple({f for a in self._attention if a.keys.kind == "prefill_keys" for f in (a.pairs, a.keys)})
+        self._softness, self._floor = c.overlap_softness, c.voltage_floor
+        self._device_w = (device.idle_w, device.static_w, device.limit_w)
+        self._host_s = (engine.iteration_overhead.value * c.host_overhead_factor, engine.sequence_overhead.value * c.host_overhead_factor)
+        self._stages, self._ranks = deployment.parallelism.pipeline, float(deployment.parallelism.accelerators)
+        self._scale = factors
+        self.num_accelerators = deployment.parallelism.accelerators
+        self.kv_capacity_tokens = capacity_tokens
+        self.idle_power_w = self._ranks * device.idle_w * factors[1]
+        self.time_log_sd, self.power_log_sd = 0.0, 0.0
+        self.provenance: Provenance = deployment.prior.provenance
+
+    def step(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]]) -> Row:
+        """Return time [s] and the static, core, memory and link energy [J] of one iteration, all accelerators of the replica.
+
+        Args:
+            decode_contexts: Per decoding sequence, the keys that its new token reads (itself included).
+            chunks: Per prompt chunk, (new tokens, tokens already cached).
+        """
+        decoding = len(decode_contexts)
+        prefill = 0
+        for new, _ in chunks:
+            prefill += new
+        seqs = decoding + len(chunks)
+        micro = min(self._stages, seqs) if self._stages > 1 else 1
+        counts = (decoding + prefill, seqs, decoding, prefill)
+        time_s = core_s = core_j = memory_j = link_j = 0.0
+        for values, count in zip(self._lists, counts, strict=True):
+            if count:
+                row = values[count if micro == 1 else -(-count // micro)]
+                time_s += row[0]
+                core_s += row[1]
+                core_j += row[2]
+                memory_j += row[3]
+                link_j += row[4]
+        for kernel, sums in self._sums(decode_contexts, chunks, prefill):
+            a, pairs, keys = (value / micro for value in sums)
+            compute_s = kernel.compute_s * pairs
+            traffic_s = kernel.memory_s[0] * a + kernel.memory_s[1] * keys + kernel.memory_s[2] * pairs
+            busy_s, bound_s = overlap(compute_s, traffic_s, self._softness)
+            time_s += kernel.count * busy_s + kernel.fixed_s
+            core_s += kernel.count * bound_s
+            core_j += kernel.core_j * pairs
+            memory_j += kernel.memory_w * traffic_s
+        return self._powered((time_s + self._host_s[0] + self._host_s[1] * seqs, core_s, core_j, memory_j, link_j), micro / self._stages)
+
+    def _sums(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]], prefill: int) -> list[tuple[_Attention, tuple[float, float, float]]]:
+        sums: dict[Feature, float] = {}
+        if decode_contexts:
+            for feature in self._decode_sums:
+                sums[feature] = _decode_keys(feature, decode_contexts)
+        if chunks:
+            for feature in self._prefill_sums:
+                sums[feature] = sum(_prefill_keys(feature, new, before) for new, before in chunks)
+        return [
+            (k, (len(decode_contexts) if k.keys.kind == "decode_keys" else prefill, sums[k.pairs], sums[k.keys])) for k in self._attention if k.keys in sums
+        ]
+
+    def _powered(self, parts: Row, share: float) -> Row:
+        time_s, core_s, core_j, memory_j, link_j = parts
+        other_j = (memory_j + link_j) * share
+        seconds, static_j, core = throttle_one((time_s, core_s, core_j * share, other_j), self._device_w, self._floor, MIN_CLOCK)
+        slow, scale = self._scale[0], self._scale[0] * self._scale[1] * self._ranks
+        return seconds * slow, static_j * scale, core * scale, memory_j * share * scale, link_j * share * scale
+
+
+def _decode_keys(feature: Feature, contexts: Sequence[int]) -> float:
+    if feature.window:
+        window = feature.window
+        return float(sum([c if c < window else window for c in contexts]))
+    if feature.chunk:
+        return float(sum([(c - 1) % feature.chunk + 1 for c in contexts]))
+    return float(sum(contexts))
+
+
+def _prefill_keys(feature: Feature, new: int, before: int) -> float:
+    """The scalar twin of the prefill features, in integers."""
+    end, window, chunk = before + new, feature.window, feature.chunk
+    if feature.kind == "prefill_pairs":
+        if not feature.causal:
+            return float(new * end)
+        return _keys_up_to(end, window, chunk) - _keys_up_to(before, window, chunk)
+    cached = before % chunk if chunk else min(before, window) if window else before
+    return float(new + cached)
+
+
+def _keys_up_to(position: int, window: int, chunk: int) -> float:
+    if chunk:
+        full, rest = divmod(position, chunk)
+        return full * (chunk * (chunk + 1) / 2) + rest * (rest + 1) / 2
+    if not window or position <= window:
+        return position * (position + 1) / 2
+    return window * (window + 1) / 2 + float(position - window) * window
+
+
+def _tables(costs: CostTable, sizes: tuple[int, int]) -> tuple[tuple[list[Row], ...], tuple[_Attention, ...]]:
+    """Return, per count of :data:`_INDEX`, the summed cost of the operations that depend on it; and the attention kernels."""
+    table = costs.table
+    groups: tuple[list[int], ...] = ([], [], [], [])
+    attention = []
+    for row, op in enumerate(table.operations):
+        used = {f for part in (op.flop, op.read, op.write, op.rows, op.groups, op.payload) for f in part if f.kind != "one"}
+        places = {_INDEX[f.kind] for f in used if f.kind in _INDEX}
+        if any(f.kind in {"decode_keys", "prefill_keys", "prefill_pairs"} for f in used):
+            attention.append(_attention(costs, row))
+        elif len(places) == 1:
+            groups[places.pop()].append(row)
+        else:
+            raise ValueError(f"{op.name}: depends on {sorted(f.kind for f in used)}; a table takes one count")
+    most = (sizes[0], sizes[1], sizes[1], sizes[0])
+    return tuple(_list(costs, rows, index, size) for index, (rows, size) in enumerate(zip(groups, most, strict=True))), tuple(attention)
+
+
+def _list(costs: CostTable, rows: list[int], index: int, size: int) -> list[Row]:
+    if not rows:
+        return [(0.0, 0.0, 0.0, 0.0, 0.0)] * (size + 1)
+    count = np.arange(size + 1, dtype=float)
+    features = np.stack([_single_count(feature, index, count) for feature in costs.table.features])
+    each = operation_costs(costs, features)
+    times = costs.count[rows, None]
+    first = len(costs.count) - costs.table.num_collectives
+    links = [r - first for r in rows if r >= first]
+    energy_j = np.stack([costs.core_j_per_operation[rows].sum(axis=0) @ features, costs.memory_w[rows] @ each.memory_s[rows], costs.link_j_per_collective[links].sum(axis=0) @ features])
+    columns = np.stack([(times * each.time_s[rows]).sum(axis=0), (times * each.core_s[rows]).sum(axis=0), *energy_j])
+    columns[:, 0] = 0.0
+    listed: list[Row] = [(row[0], row[1], row[2], row[3], row[4]) for row in columns.T.tolist()]
+    return listed
+
+
+def _single_count(feature: Feature, index: int, count: Array) -> Array:
+    if feature.kind == "one":
+        return np.ones_like(count)
+    if feature.kind == "distinct_experts" and index == 0:
+        values: Array = distinct_experts(count * feature.spread, feature.experts, feature.top_k, feature.local)
+        return values
+    return count if _INDEX.get(feature.kind) == index else np.zeros_like(count)
+
+
+def _attention(costs: CostTable, row: int) -> _Attention:
+    """Return one attention kernel's coefficients as floats."""
+    table = costs.table
+    place = {f.kind: i for i, f in enumerate(table.features) if table.flop[row, i] or table.read[row, i] or table.write[row, i]}
+    op = table.operations[row]
+    decode = "decode_keys" in place
+    base, keys, pairs = ("decode_seqs", "decode_keys", "decode_keys") if decode else ("prefill_tokens", "prefill_keys", "prefill_pairs")
+
+    def memory(kind: str) -> float:
+        return float(costs.memory_s[row, place[kind]]) if kind in place else 0.0
+
+    return _Attention(
+        pairs=table.features[place[pairs]],
+        keys=table.features[place[keys]],
+        compute_s=float(costs.compute_s[row, place[pairs]]),
+        memory_s=(memory(base), memory(keys), 0.0 if decode else memory(pairs)),
+        fixed_s=float(costs.fixed_s[row, 0]) * op.count,
+        count=op.count,
+        core_j=float(costs.core_j_per_operation[row, place[pairs]]),
+        memory_w=float(costs.memory_w[row]),
+    )
+
+
+def serving_step_model(
+    model: Any,
+    accelerator: Any,
+    parallelism: Parallelism,
+    *,
+    max_num_batched_tokens: int = 8192,
+    max_num_seqs: int = 1024,
+    time_factor: float = 1.0,
+    power_factor: float = 1.0,
+    typical: tuple[float, float, float] = (TYPICAL_BATCH, TYPICAL_PROMPT, TYPICAL_OUTPUT),
+    **settings: Any,
+) -> ServingStep:
+    """Return the step costs of a replica for a simulator.
+
+    Args:
+        model: As :func:`effsim.model` takes it.
+        accelerator: As :func:`effsim.accelerator` takes it.
+        parallelism: Ranks.
+        max_num_batched_tokens: Most tokens of an iteration.
+        max_num_seqs: Most sequences of an iteration.
+        time_factor: Multiplies every time, for a slow or fast case within the interval.
+        power_factor: Multiplies every power, likewise.
+        typical: Batch, prompt and output tokens at which the doubt about time and power is evaluated.
+        **settings: precision, kv_precision, engine, node, network, power_limit_w, memory_utilization, calibration: see
+            :func:`~effsim.cost.deployment.deploy`.
+
+    Raises:
+        SpecError: A name or setting is wrong.
+        InfeasibleError: The weights do not fit, or no cache is left.
+    """
+    deployment = deploy(model, accelerator, parallelism, **settings)
+    capacity = kv_capacity_tokens(deployment, typical[1] + typical[2])
+    step = ServingStep(deployment, (max_num_batched_tokens, max_num_seqs), (time_factor, power_factor), capacity)
+    batch = max(1.0, min(typical[0], capacity / (typical[1] + typical[2])))
+    doubt = estimate_load(deployment, batch, typical[1], max(typical[2], 1.0), float(max_num_batched_tokens))
+    step.time_log_sd, step.power_log_sd = float(doubt.relative_sd("tpot_s")), float(doubt.relative_sd("power_w"))
+    return step
+
+
+def kv_capacity_tokens(deployment: Deployment, typical_tokens: float) -> int:
+    """Return how many tokens the cache of a replica holds, where sequences are about ``typical_tokens`` long.
+
+    The length matters only for windowed layers and recurrent states, whose bytes per sequence are spread over it.
+
+    Raises:
+        InfeasibleError: The weights do not fit, or no cache is left.
+    """
+    memory = deployment.serving_memory()
+    require_weights(memory, deployment.model.name, deployment.accelerator.name, deployment.parallelism.tensor * deployment.parallelism.pipeline)
+    per_token = float(cache_bytes(deployment.table.cache, typical_tokens)) / typical_tokens
+    tokens = math.floor(memory.cache_bytes / per_token) if per_token else 2**40
+    if tokens < 1:
+        raise InfeasibleError(
+            f"no KV cache is left on {deployment.accelerator.name}: {memory.cache_bytes / BYTES_PER_GIB:.2f} GiB per device", "KV cache memory", ("more ranks",)
+        )
+    return tokens
