@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from effsim.documents import read_yaml
+from effsim.documents import is_file, read_yaml
 from effsim.errors import SpecError, UnknownNameError
 
 KINDS: Final = ("accelerators", "nodes", "networks", "models", "engines", "sites", "calibrations")
@@ -104,7 +104,7 @@ def locate(kind: str, name: str) -> Path:
     Raises:
         UnknownNameError: Nothing goes by that name; the message has the nearest names.
     """
-    if name.endswith((".yaml", ".yml")) or (os.sep in name and Path(name).is_file()):
+    if name.endswith((".yaml", ".yml")) or (os.sep in name and is_file(Path(name))):
         return Path(name)
     path = find(kind, name)
     if path is None:

@@ -48,3 +48,16 @@ class MissingExtraError(EffSimError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         """Name the package, the extra that brings it and what it was wanted for."""
         super().__init__(f'{purpose} needs the package {package}: pip install "effsim[{extra}]"')
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Return a value as messages show it: quoted, and cut where it is long.
+
+    >>> shown("700 Wat"), shown("x" * 100, limit=8)
+    ("'700 Wat'", "'xxxx...")
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # e.g. an integer of more digits than Python prints
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -15,7 +15,7 @@ import math
 import re
 from typing import Final
 
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 
 SECONDS_PER_HOUR: Final = 3600.0
 SECONDS_PER_DAY: Final = 86_400.0
@@ -113,7 +113,7 @@ def parse_quantity(given: object, dimension: str) -> float:
     """
     allowed = UNITS[dimension]
     if isinstance(given, bool) or not isinstance(given, (int, float, str)):
-        raise SpecError(f"expected a quantity such as {_EXAMPLES[dimension]}, got {given!r}")
+        raise SpecError(f"expected a quantity such as {_EXAMPLES[dimension]}, got {shown(given)}")
     if isinstance(given, str):
         value = _parse_text(given, dimension, allowed)
     else:
@@ -122,14 +122,14 @@ def parse_quantity(given: object, dimension: str) -> float:
         except OverflowError:
             value = math.inf
     if not math.isfinite(value):
-        raise SpecError(f"expected a finite quantity such as {_EXAMPLES[dimension]}, got {str(given)[:40]!r}")
+        raise SpecError(f"expected a finite quantity such as {_EXAMPLES[dimension]}, got {shown(given, 40)}")
     return value
 
 
 def _parse_text(given: str, dimension: str, allowed: dict[str, float]) -> float:
     match = _QUANTITY.match(given)
     if match is None or len(given) > 80:  # noqa: PLR2004 -- no quantity is longer; keeps messages short
-        raise SpecError(f"expected a quantity such as {_EXAMPLES[dimension]}, got {given[:40]!r}")
+        raise SpecError(f"expected a quantity such as {_EXAMPLES[dimension]}, got {shown(given, 40)}")
     number, unit = match.groups()
     if unit == "":
         return float(number)

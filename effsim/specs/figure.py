@@ -1,11 +1,12 @@
 """A figure of a data file: its value in SI, what kind of knowledge it is, where it stands and of what date."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
 
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 from effsim.units import parse_quantity
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed"]
@@ -16,13 +17,32 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=2_000)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, given: Any) -> Any:
+        """Refuse ``yes`` where a number belongs: pydantic would read it as 1, and YAML reads ``yes``, ``on`` and ``true`` as truth."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(name)
+            is_truth = isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(isinstance(item, bool) for item in value))
+            if is_truth and field is not None and not _takes_truth(field.annotation):
+                raise PydanticCustomError(MISPLACED_TRUTH, "expected a number, a text or a mapping", {"field": name})
+        return given
+
+
+MISPLACED_TRUTH: Final = "misplaced_truth"
+"""Type of the validation error above; its context names the field."""
+
+
+def _takes_truth(annotation: Any) -> bool:
+    return annotation in {bool, Any} or any(_takes_truth(part) for part in get_args(annotation))
+
 
 class Source(Spec):
     """Where figures stand: a title that a reader can find, an address where there is one, a date."""
 
     title: str = Field(min_length=3)
     url: str | None = None
-    date: str = Field(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$", description="of the source, or of the reading")
+    date: str = Field(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$", description="of the source, or of the reading")
 
 
 class Figure(Spec):
@@ -64,7 +84,7 @@ def quantity(given: Any, dimension: str) -> float:
     except SpecError as error:
         raise ValueError(str(error)) from None
     if value < 0.0 and dimension in NONNEGATIVE:
-        raise ValueError(f"must not be negative, got {given!r}")
+        raise ValueError(f"must not be negative, got {shown(given)}")
     return value
 
 
@@ -73,7 +93,7 @@ def _figure(dimension: str) -> BeforeValidator:
         if not isinstance(given, dict):
             if isinstance(given, Figure):
                 return given
-            raise ValueError(f"expected {{value, kind, source}}, got {given!r}")
+            raise ValueError(f"expected {{value, kind, source}}, got {shown(given)}")
         parts = dict(given)
         for key in ("value", "low", "high"):
             if parts.get(key) is not None:

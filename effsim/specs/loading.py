@@ -7,11 +7,12 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from effsim import catalog
-from effsim.documents import line_of, read_text, read_yaml
-from effsim.errors import SpecError
+from effsim.documents import is_file, line_of, read_text, read_yaml
+from effsim.errors import SpecError, shown
 from effsim.specs.accelerator import Accelerator
 from effsim.specs.calibration import Calibration
 from effsim.specs.engine import Engine
+from effsim.specs.figure import MISPLACED_TRUTH
 from effsim.specs.machine import Network, Node
 from effsim.specs.site import Site
 
@@ -39,8 +40,9 @@ def explain(error: ValidationError, spec: type[BaseModel], document: dict[str, A
     """Return one sentence for a pydantic error: file, line, field path, what was given, what is allowed, nearest name."""
     mistakes = error.errors(include_url=False)
     first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
-    location = tuple(part for part in first["loc"] if not _is_tag(part, document, first["loc"]))
-    field = ".".join(map(str, location)) or "the document"
+    loc = (*first["loc"], first["ctx"]["field"]) if first["type"] == MISPLACED_TRUTH else first["loc"]
+    location = tuple(part for part in loc if not _is_tag(part, document, loc))
+    field = ".".join(str(part)[:60] for part in location) or "the document"
     line = _line(where, location)
     place = f"{where}{f', line {line}' if line else ''}: {field}"
     more = f" ({len(mistakes) - 1} more mistakes in this file)" if len(mistakes) > 1 else ""
@@ -65,13 +67,13 @@ def _child(value: Any, step: str | int, otherwise: Any = None) -> Any:
 def _line(where: str, location: tuple[str | int, ...]) -> int | None:
     path = Path(where)
     try:
-        return line_of(read_text(path), location) if path.is_file() else None
-    except (SpecError, OSError):
+        return line_of(read_text(path), location) if is_file(path) else None
+    except SpecError:
         return None
 
 
 def _reason(mistake: Any, spec: type[BaseModel], document: dict[str, Any], location: tuple[str | int, ...]) -> str:
-    given = mistake.get("input")
+    given = _child(mistake.get("input"), location[-1]) if mistake["type"] == MISPLACED_TRUTH else mistake.get("input")
     if mistake["type"] == "extra_forbidden":
         allowed = _fields_at(spec, location[:-1], document)
         return f"no such field; {catalog.suggest(str(location[-1]), allowed)}allowed: {', '.join(allowed)}"
@@ -80,8 +82,7 @@ def _reason(mistake: Any, spec: type[BaseModel], document: dict[str, Any], locat
     if mistake["type"] == "value_error":
         return str(mistake["ctx"]["error"])
     message = mistake["msg"][0].lower() + mistake["msg"][1:]
-    shown = repr(given)
-    return f"{message}, got {shown if len(shown) < 80 else shown[:77] + '...'}"  # noqa: PLR2004 -- message width
+    return f"{message}, got {shown(given)}"
 
 
 def _fields_at(spec: type[BaseModel], location: tuple[str | int, ...], document: Any) -> list[str]:
@@ -110,9 +111,7 @@ def _load(spec: type[S], path: str, _modified_ns: int) -> BaseModel:
 
 def load_file(spec: type[S], path: Path) -> S:
     """Return the spec in a YAML file; a file is read again only when it has changed."""
-    if not path.is_file():
-        raise SpecError(f"{path}: no such file")
-    return cast(S, _load(spec, str(path), path.stat().st_mtime_ns))
+    return cast(S, _load(spec, str(path), path.stat().st_mtime_ns if is_file(path) else 0))
 
 
 def load(kind: str, spec: type[S], name: str | S | dict[str, Any]) -> S:
@@ -122,7 +121,7 @@ def load(kind: str, spec: type[S], name: str | S | dict[str, Any]) -> S:
     if isinstance(name, dict):
         return validate(spec, name, f"{kind.removesuffix('s')} given as a dict")
     if not isinstance(name, (str, Path)):
-        raise SpecError(f"expected the name of one of the {kind}, a path or a dict, got {name!r}")
+        raise SpecError(f"expected the name of one of the {kind}, a path or a dict, got {shown(name)}")
     return load_file(spec, catalog.locate(kind, str(name)))
 
 

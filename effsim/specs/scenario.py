@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from effsim import catalog
-from effsim.documents import line_of, read_text, read_yaml
+from effsim.documents import is_file, line_of, read_text, read_yaml
 from effsim.errors import SpecError, UnknownNameError
 from effsim.specs.figure import JoulesValue, RatioValue, SecondsValue, Spec, WattsValue
 from effsim.specs.loading import validate
@@ -211,9 +211,9 @@ def load_scenario(given: str | Path | dict[str, Any] | Scenario) -> Scenario:
 def _locate(given: str | Path) -> Path:
     shipped = catalog.data_root("scenarios")
     path = Path(given)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
+    if path.suffix in {".yaml", ".yml"} or is_file(path):
         packaged = shipped / path.name
-        return packaged if not path.exists() and path.parent == Path("scenarios") and packaged.is_file() else path
+        return packaged if not is_file(path) and path.parent == Path("scenarios") and packaged.is_file() else path
     names = {found.stem: found for found in sorted(shipped.glob("*.yaml"))}
     if str(given) not in names:
         hint = catalog.suggest(str(given), names)

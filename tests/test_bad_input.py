@@ -1,0 +1,363 @@
+"""Broken files: each gives one sentence that names the file and the field and says what is allowed, and never another exception."""
+
+# ruff: noqa: E501 -- the tables have one line per case
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from effsim.documents import MAX_DEPTH, MAX_DOCUMENT_BYTES, parse_yaml
+from effsim.errors import EffSimError, SpecError
+from effsim.specs.loading import accelerator
+from effsim.specs.scenario import load_scenario
+from effsim.units import UNITS, parse_quantity
+
+ACCELERATOR = """\
+name: toy
+vendor: Toy
+device_class: datacenter_gpu
+architecture: Toy
+memory: {value: 80 GiB, kind: datasheet, source: sheet}
+memory_bandwidth: {value: 3.35 TB/s, kind: datasheet, source: sheet}
+peak:
+  bf16: {value: 989 TFLOP/s, kind: datasheet, source: sheet}
+tdp: {value: 700 W, kind: datasheet, source: sheet}
+compute_units: 132
+sources:
+  sheet: {title: Data sheet, date: "2024-01"}
+"""
+
+SCENARIO = """\
+name: toy
+kind: serving
+model: llama-3.1-8b
+fleet:
+  - {accelerator: h100_sxm, replicas: 2, parallelism: {tensor: 4}, power_limit: 700 W}
+workload:
+  arrivals: {process: poisson, rate: 2 req/s}
+  prompt_tokens: 512
+  output_tokens: {kind: uniform, low: 10, high: 20}
+  requests: 10
+slo: {ttft_p90: 2 s}
+what_if:
+  - {name: 500 W limit, set: {fleet.0.power_limit: 500 W}}
+"""
+
+LOADERS = {"accelerator": accelerator, "scenario": load_scenario}
+TEXTS = {"accelerator": ACCELERATOR, "scenario": SCENARIO}
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A sound file with one thing changed (``old`` to ``new``), and what its message must say."""
+
+    kind: str
+    old: str
+    new: str
+    says: str
+
+    @property
+    def text(self) -> str:
+        text = TEXTS[self.kind]
+        assert text.count(self.old) == 1, self.old
+        return text.replace(self.old, self.new)
+
+
+CHANGED = {
+    # accelerators
+    "unknown unit": Broken("accelerator", "700 W", "700 Wat", r"line 9: tdp: unknown unit 'Wat'; expected a quantity such as 700 W"),
+    "unit of another dimension": Broken("accelerator", "80 GiB", "80 GHz", r"line 5: memory: 'GHz' is a unit of 'Hz'; expected a quantity such as 80 GiB"),
+    "typo in a field": Broken("accelerator", "tdp:", "tpd:", r"line 9: tpd: no such field; did you mean 'tdp'\?"),
+    "missing field": Broken("accelerator", "memory_bandwidth: {value: 3.35 TB/s, kind: datasheet, source: sheet}\n", "", r": memory_bandwidth: this field is missing"),
+    "negative": Broken("accelerator", "700 W", "-700 W", r"tdp: must not be negative, got '-700 W'"),
+    "zero": Broken("accelerator", "700 W", "0 W", r"tdp must be positive"),
+    "not a number": Broken("accelerator", "value: 700 W", "value: .nan", r"tdp: expected a finite quantity such as 700 W"),
+    "infinite": Broken("accelerator", "value: 700 W", "value: .inf", r"tdp: expected a finite quantity"),
+    "beyond what a float holds": Broken("accelerator", "700 W", "1e400 W", r"tdp: expected a finite quantity such as 700 W"),
+    "integer beyond what a float holds": Broken("accelerator", "value: 700 W", f"value: 1{'0' * 400}", r"tdp: expected a finite quantity"),
+    "more digits than Python reads": Broken("accelerator", "value: 700 W", f"value: 1{'0' * 5000}", r"toy.yaml.*(digits|finite)"),
+    "a word for a number": Broken("accelerator", "700 W", "seven hundred", r"tdp: expected a quantity such as 700 W, 1.2 kW, got 'seven hundred'"),
+    "a truth value for a quantity": Broken("accelerator", "value: 700 W", "value: yes", r"tdp: expected a quantity such as 700 W, 1.2 kW, got True"),
+    "a truth value for a count": Broken("accelerator", "compute_units: 132", "compute_units: true", r"line 10: compute_units: expected a number, a text or a mapping, got True"),
+    "a list for a count": Broken("accelerator", "compute_units: 132", "compute_units: [132]", r"compute_units: .*valid integer"),
+    "a figure without its source": Broken("accelerator", "{value: 700 W, kind: datasheet, source: sheet}", "700 W", r"tdp: expected \{value, kind, source\}, got '700 W'"),
+    "an unknown kind of knowledge": Broken("accelerator", "value: 700 W, kind: datasheet", "value: 700 W, kind: guess", r"tdp.kind: .*'datasheet', 'measured', 'fitted' or 'assumed'"),
+    "a source that is not listed": Broken("accelerator", "700 W, kind: datasheet, source: sheet", "700 W, kind: datasheet, source: blog", r"tdp cites the source 'blog', which is not among sources: sheet"),
+    "an unknown dtype": Broken("accelerator", "bf16:", "bf17:", r"peak.bf17.*'bf16'"),
+    "duplicate key": Broken("accelerator", "compute_units: 132", "vendor: Other", r"line 10: the key 'vendor' is given twice"),
+    "tab as indentation": Broken("accelerator", "  bf16:", "\tbf16:", r"line 8: "),
+    "unclosed bracket": Broken("accelerator", "tdp: {value: 700 W, kind: datasheet, source: sheet}", "tdp: {value: 700 W, kind: datasheet", r"toy.yaml, line \d+: "),
+    "a Python object": Broken("accelerator", "vendor: Toy", "vendor: !!python/object/apply:os.system ['false']", r"line 2: tags such as '!!?python/object.* are not accepted|line 2: tags such as 'tag:yaml.org,2002:python"),
+    "a merge of a text": Broken("accelerator", "peak:\n", "<<: text\npeak:\n", r"line 7: expected a mapping or list of mappings for merging"),
+    "a key that is a list": Broken("accelerator", "compute_units: 132", "[1, 2]: 132", r"line 10: a key must be plain text"),
+    "a key that is a number": Broken("accelerator", "compute_units: 132", "7: 132", r"field names are text; found 7"),
+    "an impossible date": Broken("accelerator", '"2024-01"', "2024-13-45", r"line 12: sources.sheet.date: .*got '2024-13-45'"),
+    "a value that contains itself": Broken("accelerator", "compute_units: 132", "note: &me [*me]", r"line 10: an alias refers to a value that contains it"),
+    "an alias to nothing": Broken("accelerator", "compute_units: 132", "note: *nobody", r"line 10: found undefined alias"),
+    "a second document": Broken("accelerator", "compute_units: 132", "compute_units: 132\n---\nmore: 1", r"line 11: but found another document"),
+    # scenarios
+    "scenario: unit of another dimension": Broken("scenario", "2 req/s", "2 W", r"line 7: workload.arrivals.rate: 'W' is a unit of 'W'; expected a quantity such as 10 req/s"),
+    "scenario: typo in a block": Broken("scenario", "ttft_p90", "ttft_p9", r"line 11: slo.ttft_p9: no such field; did you mean 'ttft_p"),
+    "scenario: typo in a list": Broken("scenario", "replicas: 2", "replica: 2", r"line 5: fleet.0.replica: no such field; did you mean 'replicas'\?"),
+    "scenario: unknown kind": Broken("scenario", "kind: serving", "kind: surfing", r"line 2: kind: .*'serving', 'training' or 'mixed'"),
+    "scenario: zero machines": Broken("scenario", "replicas: 2", "replicas: 0", r"fleet.0.replicas: .*greater than or equal to 1"),
+    "scenario: half a machine": Broken("scenario", "replicas: 2", "replicas: 2.5", r"fleet.0.replicas: expected a whole number, got 2.5"),
+    "scenario: a truth value for a count": Broken("scenario", "replicas: 2", "replicas: on", r"line 5: fleet.0.replicas: expected a number, a text or a mapping, got True"),
+    "scenario: a mapping for a list": Broken("scenario", "  - {accelerator", "  {accelerator", r"fleet: .*valid tuple"),
+    "scenario: an empty fleet": Broken("scenario", "  - {accelerator: h100_sxm, replicas: 2, parallelism: {tensor: 4}, power_limit: 700 W}\n", "  []\n", r"fleet is empty: expected at least one entry"),
+    "scenario: a block left empty": Broken("scenario", "slo: {ttft_p90: 2 s}", "slo:", r"line 11: slo: "),
+    "scenario: reversed range": Broken("scenario", "low: 10", "low: 100", r"output_tokens.*high \(20\) must not be below low \(100\)"),
+    "scenario: an unknown distribution": Broken("scenario", "kind: uniform", "kind: normal", r"workload.output_tokens: .*'fixed', 'lognormal', 'uniform', 'empirical'"),
+    "scenario: trace and arrivals": Broken("scenario", "  requests: 10", "  requests: 10\n  trace: a.csv", r"workload: a trace excludes arrivals, prompt_tokens"),
+    "scenario: a path outside": Broken("scenario", "model: llama-3.1-8b", "model: ../../etc/passwd", r"model: path outside: '../../etc/passwd'"),
+    "scenario: an absolute path": Broken("scenario", "model: llama-3.1-8b", "site: /etc/passwd", r"path outside: '/etc/passwd'|model: this field is missing"),
+    "scenario: a policy as code": Broken("scenario", "name: toy\n", "name: toy\nrouter: __import__('os')\n", r"line 2: router: "),
+    "scenario: a what-if that leads nowhere": Broken("scenario", "fleet.0.power_limit", "fleet.0.power_limt", r"what_if.0.set \(500 W limit\): .*power_limt: no such field; did you mean 'power_limit'\?"),
+    "scenario: a what-if past the end of a list": Broken("scenario", "fleet.0.power_limit", "fleet.3.power_limit", r"what_if.0.set .*expected a number from 0 to 0 in place of '3'"),
+    "scenario: extends itself": Broken("scenario", "name: toy\n", "name: toy\nextends: toy.yaml\n", r"line 2: extends: cyclic: toy.yaml -> toy.yaml"),
+    "scenario: extends outside": Broken("scenario", "name: toy\n", "name: toy\nextends: ../other.yaml\n", r"line 2: extends: path outside"),
+    "scenario: extends what is absent": Broken("scenario", "name: toy\n", "name: toy\nextends: other.yaml\n", r"other.yaml: no such file"),
+    "scenario: absurdly many": Broken("scenario", "requests: 10", f"requests: 1{'0' * 400}", r"workload.requests: expected a finite quantity"),
+}  # fmt: skip
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True))
+RAW = {
+    "empty": (b"", r"expected a mapping of field names to values, found an empty file"),
+    "only a comment": (b"# nothing\n", r"found an empty file"),
+    "a list": (b"- name: toy\n- vendor: Toy\n", r"expected a mapping of field names to values, found list"),
+    "a sentence": (b"once upon a time\n", r"expected a mapping of field names to values, found str"),
+    "not UTF-8": (b"name: caf\xe9\n", r"not a text file in UTF-8 \(byte 9\)"),
+    "binary": (bytes(range(256)) * 8, r"not a text file"),
+    "zero bytes": (b"name: a\0b\n", r"not a text file \(it contains zero bytes\)"),
+    "a control character": (b"name: a\x07b\n", r"not YAML|not allowed|control"),
+    "CSV": (b'arrival_s,prompt_tokens\n0.0,"12\n', r"toy.yaml"),
+    "XML": (b"<?xml version='1.0'?><a>&b;</a>\n", r"toy.yaml"),
+    "huge": (b"# " + b"x" * MAX_DOCUMENT_BYTES, rf"a file of this kind may have at most {MAX_DOCUMENT_BYTES:,}"),
+    "a YAML bomb": (LAUGHS.encode(), r"line \d+: expands to more than 50,000 values"),
+    "a YAML bomb of merges": (re.sub(r"\[(\*\w)[^\]]*\]", r"{<<: \1, k: \1}", LAUGHS).encode(), r"toy.yaml"),
+    "nested too deep": (b"a: " + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), rf"nested deeper than {MAX_DEPTH} levels"),
+    "nested deeper than the stack": (b"a: " + b"[" * 200_000, r"nested deeper|toy.yaml, line 1"),
+    "nested deeper than the stack, as blocks": ("".join(f"{' ' * i}a:\n" for i in range(1200)).encode(), r"nested deeper"),
+    "a Python object at the top": (b"!!python/object/new:os.system [echo]\n", r"line 1: tags such as 'tag:yaml.org,2002:python/object/new:os.system' are not accepted"),
+    "a set at the top": (b"!!set {a, b}\n", r"line 1: tags such as 'tag:yaml.org,2002:set' are not accepted"),
+}  # fmt: skip
+
+
+def message(kind: str, path: Path) -> str:
+    started_s = time.perf_counter()
+    with pytest.raises(EffSimError) as caught:
+        LOADERS[kind](str(path))
+    assert time.perf_counter() - started_s < 5.0
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_the_sound_file_is_accepted(kind, tmp_path):
+    path = tmp_path / "toy.yaml"
+    path.write_text(TEXTS[kind], encoding="utf-8")
+    assert LOADERS[kind](str(path)).name == "toy"
+
+
+@pytest.mark.parametrize("broken", CHANGED.values(), ids=CHANGED)
+def test_one_mistake_gives_one_clear_sentence(broken, tmp_path):
+    path = tmp_path / "toy.yaml"
+    path.write_text(broken.text, encoding="utf-8")
+    said = message(broken.kind, path)
+    assert re.search(broken.says, said), said
+    assert "toy.yaml" in said or "other.yaml" in said
+    assert len(said) < 700
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize(("content", "says"), RAW.values(), ids=RAW)
+def test_what_is_no_specification_is_refused(kind, content, says, tmp_path):
+    path = tmp_path / "toy.yaml"
+    path.write_bytes(content)
+    said = message(kind, path)
+    assert re.search(says, said), said
+    assert said.startswith(str(path))
+    assert len(said) < 700
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_path_that_is_no_file_is_refused(kind, tmp_path):
+    assert "no such file" in message(kind, tmp_path / "absent.yaml")
+    folder = tmp_path / "folder.yaml"
+    folder.mkdir()
+    assert "expected a file, found a folder" in message(kind, folder)
+    assert "cannot be read: File name too long" in message(kind, tmp_path / f"{'x' * 5000}.yaml")
+    assert "no such file" in message(kind, Path("a\0b.yaml"))
+    dangling = tmp_path / "dangling.yaml"
+    dangling.symlink_to(tmp_path / "absent.yaml")
+    assert "no such file" in message(kind, dangling)
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    assert "expected a file, found a folder or device" in message(kind, pipe)
+
+
+def test_an_unknown_name_comes_with_the_nearest_ones():
+    with pytest.raises(EffSimError, match=r"unknown accelerator 'h100_smx'; did you mean 'h100_sxm'"):
+        accelerator("h100_smx")
+    with pytest.raises(EffSimError, match=r"unknown scenario 'no-such-scenario'"):
+        load_scenario("no-such-scenario")
+
+
+def test_several_mistakes_are_counted():
+    with pytest.raises(SpecError, match=r"\(\d more mistakes in this file\)"):
+        load_scenario({"name": "toy", "kind": "serving", "flete": [], "slo": {"ttft": 1}})
+
+
+def test_files_that_extend_each_other_in_a_circle_are_refused(tmp_path):
+    for name, other in (("a", "b"), ("b", "c"), ("c", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {other}.yaml\n", encoding="utf-8")
+    assert "cyclic: a.yaml -> b.yaml -> c.yaml -> a.yaml" in message("scenario", tmp_path / "a.yaml")
+
+
+def test_nothing_is_executed(tmp_path):
+    path = tmp_path / "toy.yaml"
+    witness = tmp_path / "witness"
+    path.write_text(f"!!python/object/apply:os.mkdir ['{witness}']\n", encoding="utf-8")
+    message("accelerator", path)
+    assert not witness.exists()
+
+
+def test_what_yaml_1_1_would_turn_into_something_else_stays_text():
+    text = "day: 2024-01-05\noctal: 010\nclock: 1:30\nequals: =\n"
+    assert parse_yaml(text, "note") == {"day": "2024-01-05", "octal": "010", "clock": "1:30", "equals": "="}
+    numbers = {"a": 3.35e12, "b": -7, "c": 0, "d": 1_000, "e": 0.5, "f": 1e-3, "g": True, "h": None}
+    assert parse_yaml("a: 3.35e12\nb: -7\nc: 0\nd: 1_000\ne: .5\nf: 1.0e-3\ng: yes\nh: ~\n", "note") == numbers
+
+
+def test_shared_parts_are_merged_and_repeated():
+    assert parse_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a\n", "note")["b"] == {"x": 1, "y": 3}
+
+
+def test_aliases_count_with_the_levels_they_stand_for():
+    deeper = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, MAX_DEPTH))
+    with pytest.raises(SpecError, match="nested deeper than 30 levels"):
+        parse_yaml(deeper, "note")
+    assert len(parse_yaml(deeper.rsplit("\n", 2)[0], "note")) == MAX_DEPTH - 1
+
+
+# Anything at all: either a document, or a SpecError.
+
+fragments = st.sampled_from(
+    [*"{}[]:,&*!|>%@`#'\"\\\n\t-? ", "- ", ": ", "\n  ", "<<: ", "*a", "&a ", "!!int ", "!!python/name:os", "---\n", "...\n", "1e400", ".nan", "0x1g", "\x85", "\ufeff", "~"]
+    + ["name", "fleet", "2001-01-01", "12:30:45", "700 W", "yes", "null", "é", "\U0001f600", "=", "0o8", "1_0", "!!binary x", "!!timestamp x", "!!set ", "!!omap ", "!!float x"]
+)  # fmt: skip
+
+
+@given(st.text(max_size=60) | st.lists(fragments, max_size=25).map("".join))
+@example("!!int x")
+@example("!!float x")
+@example("!!timestamp x")
+@example("!!binary é")
+@example("? {a: 1}\n: 2")
+@example("a: !!bool maybe")
+@example("a: 2001-99-99")
+@example("a: 1:99:99")
+@example("=")
+@example("a: =")
+@example("<<: [1]")
+@example("!!map [1]")
+@example("!!seq {a: 1}")
+@example("!!str {a: 1}")
+@example("a: &a {b: *a}")
+@example("a: !!omap [1]")
+@example("a: !!pairs [[1]]")
+@example("a: 0b")
+@example("a: 0x_")
+@example("a: +_")
+@example("a: 9" + "9" * 5000)
+def test_any_text_parses_or_is_refused(text):
+    try:
+        document = parse_yaml(text, "note")
+    except SpecError as error:
+        assert str(error).startswith("note")  # noqa: PT017 -- either outcome is right
+    else:
+        assert all(isinstance(key, str) for key in document)
+
+
+@given(
+    st.sampled_from(sorted(UNITS)),
+    st.text(max_size=20) | st.from_regex(r"\A[-+]?[0-9._]{0,6}(e[0-9]{1,3})? ?[A-Za-z/%µ$]{0,6}\Z") | st.floats() | st.integers() | st.booleans() | st.none(),
+)
+def test_any_quantity_is_finite_or_refused(dimension, given_value):
+    try:
+        assert abs(parse_quantity(given_value, dimension)) < float("inf")
+    except SpecError as error:
+        assert "expected a" in str(error)  # noqa: PT017 -- either outcome is right
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "700 W", "1e400", "../x", "fixed", "h100_sxm", "é" * 3000, "\0"])
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "name", "set", "tokens", "0", "x.y"]) | scalars, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, child in children for place in places(child, (*path, key)))]
+
+
+def put(document: object, path: tuple[str | int, ...], value: object) -> object:
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    if isinstance(document, dict):
+        return {**document, step: put(document.get(step), rest, value)}
+    assert isinstance(document, list)
+    return [put(child, rest, value) if index == step else child for index, child in enumerate(document)]
+
+
+PLACES = places(yaml.safe_load(SCENARIO))
+ACCELERATOR_PLACES = places(yaml.safe_load(ACCELERATOR))
+
+
+@given(st.sampled_from(PLACES[1:]), values)
+def test_any_value_anywhere_in_a_scenario_is_accepted_or_refused(path, value):
+    document = put(yaml.safe_load(SCENARIO), path, value)
+    assert isinstance(document, dict)
+    refused_or_sound("scenario", document)
+
+
+@given(st.sampled_from(PLACES[1:]), st.text(min_size=1, max_size=8), values)
+def test_any_field_anywhere_in_a_scenario_is_accepted_or_refused(path, name, value):
+    document = put(yaml.safe_load(SCENARIO), path, {name: value})
+    assert isinstance(document, dict)
+    refused_or_sound("scenario", document)
+
+
+@given(st.sampled_from(ACCELERATOR_PLACES[1:]), values)
+def test_any_value_anywhere_in_a_specification_is_accepted_or_refused(path, value):
+    document = put(yaml.safe_load(ACCELERATOR), path, value)
+    assert isinstance(document, dict)
+    refused_or_sound("accelerator", document)
+
+
+def refused_or_sound(kind: str, document: dict[str, object]) -> None:
+    try:
+        LOADERS[kind](document)
+    except EffSimError as error:
+        assert len(str(error)) < 1000  # noqa: PT017 -- either outcome is right
+
+
+@given(st.integers(0, len(SCENARIO) - 1), st.integers(0, 40), st.lists(fragments, max_size=4).map("".join))
+def test_any_damage_to_a_scenario_file_is_accepted_or_refused(tmp_path_factory, at, length, inserted):
+    path = tmp_path_factory.getbasetemp() / "damaged.yaml"
+    path.write_text(SCENARIO[:at] + inserted + SCENARIO[at + length :], encoding="utf-8", newline="")
+    try:
+        load_scenario(str(path))
+    except EffSimError as error:
+        assert "damaged.yaml" in str(error)  # noqa: PT017 -- either outcome is right
