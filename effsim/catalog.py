@@ -127,7 +127,7 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
     by_form = {canonical(option): option for option in reversed(list(allowed))}
     near = difflib.get_close_matches(canonical(name), list(by_form), n=3, cutoff=0.6)
     if not near:
-        near = sorted(form for form in by_form if canonical(name) in form)[:3]
+        near = sorted(form for form in by_form if canonical(name) in form or canonical(name).startswith(form))[:3]
     return f"did you mean {' or '.join(repr(by_form[form]) for form in near)}? " if near else ""
 
 

@@ -117,6 +117,7 @@ class Replica:
         self.waiting: deque[InFlight] = deque()
         self.running: list[InFlight] = []
         self.batch: list[tuple[InFlight, int]] = []
+        self.batch_tokens = 0
         self.free_blocks = setup.kv_blocks
         self.wake: simpy.Event | None = None
         self.idle_since_s = 0.0
@@ -156,26 +157,27 @@ class Replica:
         preempted = self.preemptions
         contexts: list[int] = []
         chunks: list[tuple[int, int]] = []
-        place = 0
-        while place < len(self.running) and budget > 0:
-            request = self.running[place]
-            new = request.remaining if request.remaining <= budget else budget
-            missing = -(-(request.computed + new) // block_size) - request.blocks
-            if missing > 0 and not self._allocate(request, missing):
+        for request in self.running:  # preemption takes from its end, so the loop never meets a victim
+            if budget == 0:
                 break
-            if request.generated and request.remaining == 1:
-                contexts.append(request.computed + 1)
+            remaining, computed = request.remaining, request.computed
+            new = remaining if remaining <= budget else budget
+            if computed + new > request.blocks * block_size and not self._allocate(request, computed + new):
+                break
+            if remaining == 1 and request.generated:
+                contexts.append(computed + 1)
             else:
-                chunks.append((new, request.computed))
+                chunks.append((new, computed))
             self.batch.append((request, new))
             budget -= new
-            place += 1
         if self.preemptions == preempted:
-            self._admit(budget, now_s, chunks)
+            budget = self._admit(budget, now_s, chunks)
+        self.batch_tokens = self.setup.max_num_batched_tokens - budget
         return contexts, chunks
 
-    def _allocate(self, request: InFlight, missing: int) -> bool:
-        """Take blocks, preempting from the end; False where the request itself had to go."""
+    def _allocate(self, request: InFlight, tokens: int) -> bool:
+        """Give a request blocks for so many tokens, preempting from the end; False where it had to go itself."""
+        missing = -(-tokens // self.setup.block_size) - request.blocks
         while missing > self.free_blocks:
             victim = self.running.pop()
             self._preempt(victim)
@@ -195,7 +197,8 @@ class Replica:
         self.preemptions += 1
         self.waiting.appendleft(victim)
 
-    def _admit(self, budget: int, now_s: float, chunks: list[tuple[int, int]]) -> None:
+    def _admit(self, budget: int, now_s: float, chunks: list[tuple[int, int]]) -> int:
+        """Take requests from the queue into the batch; return the token budget that is left."""
         while self.waiting and budget > 0 and len(self.running) < self.setup.max_num_seqs:
             place = self.pick(self.waiting, now_s)
             request = self.waiting[place]
@@ -212,6 +215,7 @@ class Replica:
             self.batch.append((request, new))
             chunks.append((new, 0))
             budget -= new
+        return budget
 
     def finish(self, start_s: float, now_s: float, cost: tuple[float, float, float, float, float], record: Record) -> None:
         """Account for an iteration that ends now: energy, tokens, requests that are done.
@@ -231,13 +235,13 @@ class Replica:
         server_j = (energy_j + (host.busy_w - host.idle_w) * length_s) / host.psu_efficiency
         used_blocks = self.setup.kv_blocks - self.free_blocks
         record.bins.add(start_s, now_s, (energy_j, server_j, len(self.running) * length_s, len(self.waiting) * length_s, used_blocks * length_s))
-        token_j = energy_j / sum(new for _, new in self.batch)
+        token_j = energy_j / self.batch_tokens
         steady = ended = 0
         for request, new in self.batch:
             request.computed += new
             request.energy_j += token_j * new
-            if request.remaining > new:
-                request.remaining -= new
+            request.remaining -= new
+            if request.remaining:
                 continue
             request.remaining = 1
             request.generated += 1

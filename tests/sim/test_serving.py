@@ -144,6 +144,27 @@ def test_preemption_recomputes_the_last_admitted(linear_step):
     assert result.counts.recomputed_tokens == 3
 
 
+def test_a_preempted_request_comes_before_those_that_wait(linear_step):
+    step = linear_step()
+    simulate_serving(trace([(0.0, 2, 4), (0.0, 2, 4), (0.0, 1, 1)]), [ReplicaSetup(step, block_size=1, num_gpu_blocks=6, max_num_seqs=2)])
+    assert step.calls[3:] == [((5,), ()), ((), ((4, 0), (1, 0))), ((5,), ())]  # one block is free in the fourth, yet the third request waits
+
+
+def test_nothing_is_admitted_in_an_iteration_that_preempts(linear_step):
+    step = linear_step()
+    result = simulate_serving(trace([(0.0, 2, 4), (0.0, 2, 4)]), [ReplicaSetup(step, block_size=1, num_gpu_blocks=6, max_num_batched_tokens=3)])
+    assert step.calls == [
+        ((), ((2, 0), (1, 0))),
+        ((3,), ((1, 1),)),
+        ((4,), ()),  # no block for the second, which goes itself; 2 blocks and 2 tokens of budget stay unused
+        ((5,), ()),
+        ((), ((3, 0),)),
+        ((4,), ()),
+        ((5,), ()),
+    ]
+    assert result.counts.recomputed_tokens == 2
+
+
 def test_what_never_fits_is_dropped_by_name(linear_step):
     result = simulate_serving(trace([(0.0, 60, 5), (0.0, 60, 6)]), [ReplicaSetup(linear_step(kv_capacity_tokens=64))])
     assert result.counts.dropped == {DROP_KV: 1}
