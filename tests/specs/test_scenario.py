@@ -104,6 +104,9 @@ def test_changes_leave_the_original_and_reach_everywhere():
     assert after.workload.output_tokens.p90 == 400.0
     assert (base.fleet[0].parallelism.tensor, base.fleet[0].node, base.device) == (4, "dgx_h100", None)
     assert with_changes(base, {}) == base
+    lengths = {"kind": "lognormal", "median": 100, "p90": 300}
+    with_changes(base, {"workload.output_tokens": lengths, "workload.output_tokens.p90": 400})
+    assert lengths["p90"] == 300
 
 
 @pytest.mark.parametrize(
