@@ -41,6 +41,7 @@ class Attention(Spec):
     output_bias: bool = False
     qk_norm: Literal["none", "head", "full"] = Field(default="none", description="'head': one weight per head dimension, 'full': per column of Q and K")
     output_gate: bool = Field(default=False, description="Q is twice as wide; half gates the output (Qwen3-Next)")
+    head_gate: bool = Field(default=False, description="one gate per head from the hidden state scales the output (Step-3.5)")
     sinks: bool = Field(default=False, description="one learned logit per head (gpt-oss)")
     shares_kv: bool = Field(default=False, description="values are made from the key projection: there is no V matrix (Gemma 4)")
     indexer: SparseIndexer | None = None
@@ -165,8 +166,10 @@ class Transformer(Sourced):
     output_head: bool = Field(default=True, description="logits over the vocabulary; false for a pure encoder")
     max_context_tokens: int | None = Field(default=None, ge=1)
     native_precision: str = Field(default="bf16", description="as published")
-    quantized_part: Literal["linear", "experts"] = Field(default="linear", description="what a low-precision variant quantises")
-    published_parameters: Count
+    quantized_part: Literal["linear", "ffn", "experts"] = Field(
+        default="linear", description="what a low-precision variant quantises: all matrices but embedding and head; those of feed-forward layers; routed experts"
+    )
+    published_parameters: Count | None = Field(default=None, description="of the model card; absent for an imported config")
     active_parameters: Count | None = None
     other_parameters: int = Field(default=0, ge=0)
 
