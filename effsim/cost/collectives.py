@@ -45,7 +45,13 @@ _ORDER: tuple[Axis, ...] = ("tensor", "context", "data", "pipeline")
 
 def ranks_of(axis: Axis, parallelism: Parallelism) -> int:
     """Return how many ranks an axis has."""
-    sizes = {"tensor": parallelism.tensor, "context": parallelism.context, "data": parallelism.data, "pipeline": parallelism.pipeline, "expert": parallelism.expert}
+    sizes = {
+        "tensor": parallelism.tensor,
+        "context": parallelism.context,
+        "data": parallelism.data,
+        "pipeline": parallelism.pipeline,
+        "expert": parallelism.expert,
+    }
     return sizes[axis] if axis in sizes else 1
 
 
@@ -76,7 +82,7 @@ def collective_cost(pattern: Collective, axis: Axis, parallelism: Parallelism, f
     if pattern == "send":
         return _send(axis, parallelism, fabric)
     inside, across = split_levels(axis, parallelism, fabric.domain)
-    if inside > 1 and fabric.inner is None or across > 1 and fabric.outer is None:
+    if (inside > 1 and fabric.inner is None) or (across > 1 and fabric.outer is None):
         ranks = ranks_of(axis, parallelism)
         raise SpecError(f"{axis}_parallel: {ranks} ranks reach beyond the {fabric.domain} accelerators that are joined; give a node with a network (node=)")
     one = _flat(pattern, inside, fabric.inner)

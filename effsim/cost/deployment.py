@@ -87,7 +87,8 @@ def deploy(
     if phase not in {"serve", "train"} or attention not in {"tiled", "naive"}:
         raise SpecError(f"phase is serve or train, attention tiled or naive; got {phase!r}, {attention!r}")
     acc, net = loading.accelerator(accelerator), load_model(model)
-    host = loading.node(node or acc.default_node) if node or acc.default_node else None
+    standing = node or acc.default_node
+    host = loading.node(standing) if standing else None
     software = loading.engine(engine)
     settings = dataclasses.replace(numerics(net, precision, kv_precision, dtypes(acc)), attention="naive" if attention == "naive" else "tiled")
     return Deployment(

@@ -148,14 +148,16 @@ def _single(table: OpTable) -> Array:
     """Products that are no group count as a group of one: a 1 in the column of the constant feature."""
     alone = (table.groups[: table.num_gemms].sum(axis=1) == 0.0).astype(float)
     constant = np.array([float(feature.kind == "one") for feature in table.features])
-    return alone[:, None] * constant[None, :]
+    ones: Array = alone[:, None] * constant[None, :]
+    return ones
 
 
 def _dequantize_s(table: OpTable, device: Device) -> Array:
     """Return the vector time to convert the weights that one member of a group reads, per 128 rows of it [s]."""
     products = table.operations[: table.num_gemms]
     work = np.array([op.weight_elements * op.dequantize_flop for op in products])
-    return (work / (peak(device, "fp32") * device.coefficients.vector_efficiency))[:, None]
+    seconds: Array = (work / (peak(device, "fp32") * device.coefficients.vector_efficiency))[:, None]
+    return seconds
 
 
 def _link_j(table: OpTable, wires: list[LinearCost], joules_per_byte: float) -> Array:

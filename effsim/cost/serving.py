@@ -1,7 +1,6 @@
 """Steady-state serving: latency, throughput, power and energy of a batch that is refilled as requests finish."""
 
 import dataclasses
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +9,12 @@ import pandas as pd
 from effsim.cost.breakdown import operation_breakdown
 from effsim.cost.deployment import Deployment, deploy
 from effsim.cost.device import Coefficients
+from effsim.cost.estimate import Estimate, number_arrays
 from effsim.cost.evaluate import CostTable, evaluate, powered
 from effsim.cost.memory import max_batch, require_batch, require_weights
 from effsim.cost.server import fan_power_w, host_power_w, server_power_w
-from effsim.cost.uncertainty import interval, log_sd, sd_of_range
-from effsim.errors import SpecError
-from effsim.results import Provenance, Result
+from effsim.cost.uncertainty import log_sd, sd_of_range
+from effsim.results import Provenance
 from effsim.specs.machine import Node
 from effsim.workload.features import Iteration, feature_matrix, join
 from effsim.workload.operations import Parallelism
@@ -36,7 +35,7 @@ class Load(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ServingEstimate(Result):
+class ServingEstimate(Estimate):
     """What serving takes in steady state; floats, or arrays of one shape where a load was given as an array.
 
     ``power_w`` is that of all accelerators, ``server_power_w`` adds their share of host, fans and power-supply loss. In an array,
@@ -50,6 +49,7 @@ class ServingEstimate(Result):
         max_batch: Sequences of the mean context that the KV cache holds.
     """
 
+    OUTPUTS = OUTPUTS
     ttft_s: Any
     tpot_s: Any
     itl_s: Any
@@ -64,42 +64,6 @@ class ServingEstimate(Result):
     feasible: Any
     num_accelerators: int
     provenance: Provenance
-    deployment: dataclasses.InitVar[Deployment]
-    load: dataclasses.InitVar[Load]
-    scalar: dataclasses.InitVar[bool]
-
-    def __post_init__(self, deployment: Deployment, load: Load, scalar: bool) -> None:  # noqa: FBT001
-        """Keep what intervals and the breakdown are computed from, on demand."""
-        self.__dict__["_given"] = (deployment, load, scalar)
-
-    @cached_property
-    def _log_sd(self) -> dict[str, Any]:
-        deployment, load, scalar = self.__dict__["_given"]
-        spread = log_sd(lambda c: predict(deployment, c, load), _with_engine(deployment), _discrepancies(deployment))
-        return {name: float(sd[0]) if scalar else sd for name, sd in spread.items()}
-
-    def interval(self, field: str, level: float = 0.9) -> tuple[Any, Any]:
-        """Return the central interval of a predicted field: (low, high).
-
-        Raises:
-            SpecError: Not a predicted field.
-        """
-        if field not in OUTPUTS:
-            raise SpecError(f"interval: {field!r} is not predicted; choose from {', '.join(OUTPUTS)}")
-        return interval(getattr(self, field), self._log_sd[field], level)
-
-    def relative_sd(self, field: str) -> Any:
-        """Return the standard deviation of the logarithm of a field."""
-        return self._log_sd[field]
-
-    @cached_property
-    def breakdown(self) -> pd.DataFrame:
-        """Return operation, count, FLOPs, bytes, time, energy and bound of a decode iteration and of one request's prefill (first load)."""
-        deployment, load, _ = self.__dict__["_given"]
-        first = Load(*(np.atleast_1d(part)[:1] for part in load))
-        costs = deployment.costs(deployment.prior.median)
-        cases = _cases(deployment, first)
-        return pd.concat([operation_breakdown(costs, feature_matrix(costs.table.features, cases[name]), name) for name in ("decode", "first")], ignore_index=True)
 
 
 def estimate_serving(
@@ -173,7 +137,7 @@ def estimate_serving(
 def estimate_load(deployment: Deployment, batch: Any, prompt_tokens: Any, output_tokens: Any, max_num_batched_tokens: Any) -> ServingEstimate:
     """Return the estimate of loads on a resolved configuration; see :func:`estimate_serving`."""
     given = {"batch": batch, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "max_num_batched_tokens": max_num_batched_tokens}
-    arrays, shape = _arrays(given)
+    arrays, shape = number_arrays(given)
     load = Load(*arrays)
     scalar = shape == ()
     memory = deployment.serving_memory()
@@ -191,28 +155,20 @@ def estimate_load(deployment: Deployment, batch: Any, prompt_tokens: Any, output
         feasible=bool(feasible[0]) if scalar else feasible.reshape(shape),
         num_accelerators=deployment.parallelism.accelerators,
         provenance=deployment.prior.provenance,
-        deployment=deployment,
-        load=load,
-        scalar=scalar,
+        spread=lambda: {name: float(sd[0]) if scalar else sd.reshape(shape) for name, sd in _spread(deployment, load).items()},
+        rows=lambda: _rows(deployment, load),
     )
 
 
-def _arrays(given: dict[str, Any]) -> tuple[list[Any], tuple[int, ...]]:
-    """Return the loads as flat arrays and the shape they broadcast to."""
-    parts = []
-    for name, value in given.items():
-        try:
-            array = np.asarray(value, dtype=float)
-        except (TypeError, ValueError):
-            raise SpecError(f"{name}: expected a number or an array of numbers, got {value!r}") from None
-        if not np.all(np.isfinite(array)) or not np.all(array >= 1.0):
-            raise SpecError(f"{name}: must be at least 1, got {np.min(array):g}" if np.all(np.isfinite(array)) else f"{name}: must be finite")
-        parts.append(array)
-    try:
-        shape = np.broadcast_shapes(*(part.shape for part in parts))
-    except ValueError:
-        raise SpecError(f"the shapes of {', '.join(given)} do not broadcast: {', '.join(str(part.shape) for part in parts)}") from None
-    return [np.broadcast_to(part, shape).ravel() for part in parts], shape
+def _spread(deployment: Deployment, load: Load) -> dict[str, Any]:
+    return log_sd(lambda coefficients: predict(deployment, coefficients, load), _with_engine(deployment), _discrepancies(deployment))
+
+
+def _rows(deployment: Deployment, load: Load) -> pd.DataFrame:
+    first = Load(*(part[:1] for part in load))
+    costs = deployment.costs(deployment.prior.median)
+    cases = _cases(deployment, first)
+    return pd.concat([operation_breakdown(costs, feature_matrix(costs.table.features, cases[name]), name) for name in ("decode", "first")], ignore_index=True)
 
 
 def _cases(deployment: Deployment, load: Load) -> dict[str, Iteration]:
@@ -234,7 +190,9 @@ def _cases(deployment: Deployment, load: Load) -> dict[str, Iteration]:
         "decode": Iteration(b / micro, **running),
         "mixed": _with_prefill(b / micro, p, tokens, running),
         "median": _with_prefill(b / micro, p, median, running),
-        "first": Iteration((b - 1.0) / micro, **running, prefill_seqs=1.0, prefill_tokens=p / chunks, prefill_before=(p - p / chunks) / 2, completed_prefills=1.0 / chunks),
+        "first": Iteration(
+            (b - 1.0) / micro, **running, prefill_seqs=1.0, prefill_tokens=p / chunks, prefill_before=(p - p / chunks) / 2, completed_prefills=1.0 / chunks
+        ),
     }
 
 
@@ -248,9 +206,7 @@ def _prefill_share(load: Load, micro: Any) -> Any:
 def _with_prefill(seqs: Any, prompt: Any, tokens: Any, running: dict[str, Any]) -> Iteration:
     chunk = np.minimum(prompt, np.maximum(tokens, 1.0))
     count = tokens / chunk
-    return Iteration(
-        seqs, **running, prefill_seqs=count, prefill_tokens=chunk, prefill_before=(prompt - chunk) / 2, completed_prefills=count * chunk / prompt
-    )
+    return Iteration(seqs, **running, prefill_seqs=count, prefill_tokens=chunk, prefill_before=(prompt - chunk) / 2, completed_prefills=count * chunk / prompt)
 
 
 def predict(deployment: Deployment, coefficients: Coefficients, load: Load) -> dict[str, Any]:
@@ -320,6 +276,3 @@ def _discrepancies(deployment: Deployment) -> dict[str, float]:
     power = deployment.prior.discrepancy_log_sd.get("power", 0.0)
     both = float(np.hypot(time, power))
     return {**dict.fromkeys(TIME_OUTPUTS, time), **dict.fromkeys(POWER_OUTPUTS, power), **dict.fromkeys(ENERGY_OUTPUTS, both)}
-
-
-__all__ = ["OUTPUTS", "Load", "ServingEstimate", "estimate_load", "estimate_serving", "predict", "server_power"]

@@ -37,7 +37,7 @@ class _Attention(NamedTuple):
     compute_s: float
     memory_s: tuple[float, float, float]
     fixed_s: float
-    count: float
+    times: float
     core_j: float
     memory_w: float
 
@@ -104,8 +104,8 @@ class ServingStep:
             compute_s = kernel.compute_s * pairs
             traffic_s = kernel.memory_s[0] * a + kernel.memory_s[1] * keys + kernel.memory_s[2] * pairs
             busy_s, bound_s = overlap(compute_s, traffic_s, self._softness)
-            time_s += kernel.count * busy_s + kernel.fixed_s
-            core_s += kernel.count * bound_s
+            time_s += kernel.times * busy_s + kernel.fixed_s
+            core_s += kernel.times * bound_s
             core_j += kernel.core_j * pairs
             memory_j += kernel.memory_w * traffic_s
         return self._powered((time_s + self._host_s[0] + self._host_s[1] * seqs, core_s, core_j, memory_j, link_j), micro / self._stages)
@@ -186,7 +186,13 @@ def _list(costs: CostTable, rows: list[int], index: int, size: int) -> list[Row]
     times = costs.count[rows, None]
     first = len(costs.count) - costs.table.num_collectives
     links = [r - first for r in rows if r >= first]
-    energy_j = np.stack([costs.core_j_per_operation[rows].sum(axis=0) @ features, costs.memory_w[rows] @ each.memory_s[rows], costs.link_j_per_collective[links].sum(axis=0) @ features])
+    energy_j = np.stack(
+        [
+            costs.core_j_per_operation[rows].sum(axis=0) @ features,
+            costs.memory_w[rows] @ each.memory_s[rows],
+            costs.link_j_per_collective[links].sum(axis=0) @ features,
+        ]
+    )
     columns = np.stack([(times * each.time_s[rows]).sum(axis=0), (times * each.core_s[rows]).sum(axis=0), *energy_j])
     columns[:, 0] = 0.0
     listed: list[Row] = [(row[0], row[1], row[2], row[3], row[4]) for row in columns.T.tolist()]
@@ -219,7 +225,7 @@ def _attention(costs: CostTable, row: int) -> _Attention:
         compute_s=float(costs.compute_s[row, place[pairs]]),
         memory_s=(memory(base), memory(keys), 0.0 if decode else memory(pairs)),
         fixed_s=float(costs.fixed_s[row, 0]) * op.count,
-        count=op.count,
+        times=op.count,
         core_j=float(costs.core_j_per_operation[row, place[pairs]]),
         memory_w=float(costs.memory_w[row]),
     )

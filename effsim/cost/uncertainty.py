@@ -49,7 +49,7 @@ def interval(value: Any, sd: Any, level: float) -> tuple[Any, Any]:
     """Return the central interval of a log-normal about its median.
 
     >>> low, high = interval(100.0, 0.1, 0.9)
-    >>> round(float(low), 1), round(float(high), 1)
+    >>> round(low, 1), round(high, 1)
     (84.8, 117.9)
 
     Raises:
@@ -57,7 +57,8 @@ def interval(value: Any, sd: Any, level: float) -> tuple[Any, Any]:
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
-    reach = np.exp(NormalDist().inv_cdf(0.5 + level / 2.0) * sd)
+    quantile = NormalDist().inv_cdf(0.5 + level / 2.0)
+    reach = math.exp(quantile * sd) if isinstance(sd, float) else np.exp(quantile * sd)
     return value / reach, value * reach
 
 

@@ -10,7 +10,7 @@ from effsim.specs.model import Mlp, Model, Transformer
 from effsim.workload import precision as formats
 from effsim.workload.architectures import mlp, transformer
 from effsim.workload.layers.common import Lowering
-from effsim.workload.operations import Operation, OpTable, Parallelism, build_table
+from effsim.workload.operations import CacheLayer, Operation, OpTable, Parallelism, build_table
 from effsim.workload.parameters import parameter_count
 
 
@@ -85,14 +85,12 @@ def _lower(key: _Key, parallelism: Parallelism, settings: Numerics, phase: Liter
     if isinstance(model, Mlp):
         if parallelism.accelerators > parallelism.data:
             raise SpecError("parallelism: a plain dense network is split by data only")
-        ops, cache = mlp.operations(low, model), ()
+        ops, cache = mlp.operations(low, model), tuple[CacheLayer, ...]()
     else:
         if parallelism.pipeline > model.num_layers:
             raise SpecError(f"pipeline_parallel: {parallelism.pipeline} stages for {model.num_layers} layers")
         ops, cache = transformer.operations(low, model), transformer.cache_layers(low, model)
-    return build_table(
-        ops, parallelism, weight_bytes=_weight_bytes(ops, parallelism.pipeline), parameters=float(parameter_count(model).total), cache=cache
-    )
+    return build_table(ops, parallelism, weight_bytes=_weight_bytes(ops, parallelism.pipeline), parameters=float(parameter_count(model).total), cache=cache)
 
 
 def _weight_bytes(ops: list[Operation], stages: int) -> float:

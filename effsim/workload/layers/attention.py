@@ -74,7 +74,13 @@ def score(low: Lowering, mixer: Attention, count: float, heads: Heads) -> list[O
     return [
         Operation("attention.prefill", "prefill_attention", count, {pairs: per_pair}, prefill_read, prefill_write, dtype, kernels=kernels),
         Operation(
-            "attention.decode", "decode_attention", count, {cached: per_pair}, {DECODE_SEQS: per_query, cached: stored * low.kv_bytes}, {DECODE_SEQS: per_output}, dtype
+            "attention.decode",
+            "decode_attention",
+            count,
+            {cached: per_pair},
+            {DECODE_SEQS: per_query, cached: stored * low.kv_bytes},
+            {DECODE_SEQS: per_output},
+            dtype,
         ),
     ]
 
@@ -90,7 +96,9 @@ def indexer(low: Lowering, spec: SparseIndexer, count: float, query_width: int) 
     flop = spec.heads * (2.0 * spec.head_dim + 2.0)
     read: Linear = {fresh: float(spec.head_dim)}
     ops.append(Operation("indexer.prefill", "prefill_attention", count, {pairs: flop}, read, {pairs: 4.0}, low.base.compute, kernels=2.0))
-    ops.append(Operation("indexer.decode", "decode_attention", count, {cached: flop}, {cached: float(spec.head_dim)}, {cached: 4.0}, low.base.compute, kernels=2.0))
+    ops.append(
+        Operation("indexer.decode", "decode_attention", count, {cached: flop}, {cached: float(spec.head_dim)}, {cached: 4.0}, low.base.compute, kernels=2.0)
+    )
     return ops
 
 
@@ -100,5 +108,3 @@ def cache(low: Lowering, mixer: Attention, layers: float) -> CacheLayer:
     numbers = 0 if mixer.shares_kv else kv_heads * (mixer.head_dim + (mixer.value_head_dim or mixer.head_dim))
     index = mixer.indexer.head_dim if mixer.indexer else 0
     return CacheLayer(layers * (numbers * low.kv_bytes + index), mixer.window or mixer.chunk or 0)
-
-

@@ -64,7 +64,9 @@ def scaled(linear: Linear, factor: float) -> dict[Feature, float]:
     return {feature: coefficient * factor for feature, coefficient in linear.items()}
 
 
-def gemm(low: Lowering, name: str, count: float, shape: tuple[int, int], *, rows: Linear | None = None, fmt: Format | None = None, bias: bool = False) -> list[Operation]:
+def gemm(
+    low: Lowering, name: str, count: float, shape: tuple[int, int], *, rows: Linear | None = None, fmt: Format | None = None, bias: bool = False
+) -> list[Operation]:
     """Return a matrix product of ``rows`` by a weight of (inner K, columns N), and the cast of its input where the format needs one.
 
     FLOPs ``2 M N K``; reads ``N K`` weights once and ``M K`` inputs, writes ``M N`` outputs.
@@ -103,7 +105,9 @@ def cast(low: Lowering, name: str, count: float, numbers: Linear, fmt: Format) -
 def elementwise(name: str, count: float, numbers: Linear, traffic: tuple[float, float, float], *, kernels: float = 1.0, weight_bytes: float = 0.0) -> Operation:
     """Return a kernel whose work is per number: ``traffic`` is (FLOP, bytes read, bytes written) for each."""
     flop, read, write = traffic
-    return Operation(name, "elementwise", count, scaled(numbers, flop), scaled(numbers, read), scaled(numbers, write), kernels=kernels, weight_bytes=weight_bytes)
+    return Operation(
+        name, "elementwise", count, scaled(numbers, flop), scaled(numbers, read), scaled(numbers, write), kernels=kernels, weight_bytes=weight_bytes
+    )
 
 
 def norm(low: Lowering, name: str, count: float, *, width: int | None = None, rows: Linear | None = None) -> Operation:

@@ -36,7 +36,12 @@ def _scan(low: Lowering, mixer: Mamba2, count: float, state: float, shape: tuple
     prefill = within + 4.0 * state
     return [
         Operation(
-            "mamba.scan_decode", "scan", count, {DECODE_SEQS: 6.0 * state}, {DECODE_SEQS: state * STATE_BYTES + moved * byte}, {DECODE_SEQS: state * STATE_BYTES + inner * byte}
+            "mamba.scan_decode",
+            "scan",
+            count,
+            {DECODE_SEQS: 6.0 * state},
+            {DECODE_SEQS: state * STATE_BYTES + moved * byte},
+            {DECODE_SEQS: state * STATE_BYTES + inner * byte},
         ),
         Operation(
             "mamba.scan_prefill",
@@ -57,5 +62,3 @@ def cache(low: Lowering, mixer: Mamba2, layers: float) -> CacheLayer:
     inner = heads * mixer.head_dim
     convolution = (inner + 2 * groups * mixer.state_dim) * (mixer.conv_kernel - 1) * low.activation_bytes
     return CacheLayer(bytes_per_sequence=layers * (inner * mixer.state_dim * STATE_BYTES + convolution))
-
-

@@ -1,0 +1,80 @@
+"""What serving and training estimates share: intervals and a breakdown, computed when asked for."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from effsim.cost.uncertainty import interval
+from effsim.errors import SpecError
+from effsim.results import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate(Result):
+    """Base of the estimates; ``spread`` gives the log-sd of each output, ``rows`` the breakdown."""
+
+    OUTPUTS: ClassVar[tuple[str, ...]] = ()
+    spread: dataclasses.InitVar[Callable[[], Mapping[str, Any]]]
+    rows: dataclasses.InitVar[Callable[[], pd.DataFrame]]
+
+    def __post_init__(self, spread: Callable[[], Mapping[str, Any]], rows: Callable[[], pd.DataFrame]) -> None:
+        """Keep what is computed on demand."""
+        self.__dict__.update(_spread=spread, _rows=rows)
+
+    @cached_property
+    def _log_sd(self) -> Mapping[str, Any]:
+        spread: Mapping[str, Any] = self.__dict__["_spread"]()
+        return spread
+
+    @cached_property
+    def breakdown(self) -> pd.DataFrame:
+        """Return one row per operation: count, FLOPs, bytes, time, energy and what bounds it; of the first load where there are many."""
+        rows: pd.DataFrame = self.__dict__["_rows"]()
+        return rows
+
+    def interval(self, field: str, level: float = 0.9) -> tuple[Any, Any]:
+        """Return the central interval of a field as (low, high): log-normal, from the doubt about all coefficients and the model.
+
+        Raises:
+            SpecError: Not a field that is predicted with an interval.
+        """
+        return interval(getattr(self, field), self.relative_sd(field), level)
+
+    def relative_sd(self, field: str) -> Any:
+        """Return the standard deviation of the logarithm of a field.
+
+        Raises:
+            SpecError: As :meth:`interval`.
+        """
+        if field not in self.OUTPUTS:
+            raise SpecError(f"interval: {field!r} has none; choose from {', '.join(self.OUTPUTS)}")
+        return self._log_sd[field]
+
+
+def number_arrays(given: Mapping[str, Any]) -> tuple[list[Any], tuple[int, ...]]:
+    """Return counts (at least 1) given as numbers or arrays as flat arrays, and the shape that they broadcast to.
+
+    Raises:
+        SpecError: Not a number, not finite, below 1, or shapes that do not broadcast.
+    """
+    parts = []
+    for name, value in given.items():
+        try:
+            array = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            raise SpecError(f"{name}: expected a number or an array of numbers, got {value!r}") from None
+        if (array.size and not array.min() >= 1.0) or not np.isfinite(array).all():
+            raise SpecError(f"{name}: must be finite and at least 1, got {array.min() if array.size > 1 else value}")
+        parts.append(array)
+    shape = parts[0].shape
+    if any(part.shape != shape for part in parts):
+        try:
+            shape = np.broadcast_shapes(*(part.shape for part in parts))
+        except ValueError:
+            raise SpecError(f"the shapes of {', '.join(given)} do not broadcast: {', '.join(str(part.shape) for part in parts)}") from None
+        parts = [np.broadcast_to(part, shape) for part in parts]
+    return [part.ravel() for part in parts], shape

@@ -1,0 +1,112 @@
+"""From the forward operations of a micro-batch to its backward and recomputed ones, and what must be kept between them."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from effsim.workload.features import ONE, PREFILL_TOKENS, TOKENS, Feature
+from effsim.workload.layers.common import scaled
+from effsim.workload.operations import Array, Linear, Operation, OpTable, build_table
+
+Recompute = Literal["none", "selective", "full"]
+LONG_INNER = 8192  # K of a weight gradient is the token count, always long enough to split
+_ENDS = {"embedding", "logits", "cross_entropy"}
+
+
+def backward(table: OpTable) -> OpTable:
+    """Return the backward pass of a forward table.
+
+    A product gives two of its own size, for its input and for its weight (whose gradient is accumulated in fp32); tiled attention
+    five products for two (scores are recomputed on chip; Dao, arXiv:2307.08691); elementwise work twice; collectives as many again.
+    """
+    found: list[Operation] = []
+    for op in table.operations:
+        if op.kind in {"gemm", "grouped_gemm"}:
+            found += [_input_gradient(op), _weight_gradient(op)]
+        else:
+            factor = 2.5 if op.kind == "prefill_attention" else 1.0 if op.kind == "collective" else 2.0
+            found.append(_times(op, factor))
+    return build_table(found, table.parallelism, weight_bytes=table.weight_bytes, parameters=table.parameters)
+
+
+def _times(op: Operation, factor: float) -> Operation:
+    return dataclasses.replace(op, name=f"{op.name}.backward", flop=scaled(op.flop, factor), read=scaled(op.read, factor), write=scaled(op.write, factor))
+
+
+def _input_gradient(op: Operation) -> Operation:
+    return dataclasses.replace(op, name=f"{op.name}.input_gradient", cols=op.inner, inner=op.cols, weight_bytes=0.0)
+
+
+def _weight_gradient(op: Operation) -> Operation:
+    """Return the weight's gradient: K x M by M x N, read with the running fp32 sum and written back."""
+    held: Linear = op.groups if op.groups else {ONE: 1.0}
+    activations = {feature: c for feature, c in op.read.items() if feature not in held and feature.kind != "one"}
+    accumulated = scaled(held, 4.0 * op.cols * op.inner)
+    return dataclasses.replace(
+        op,
+        name=f"{op.name}.weight_gradient",
+        read={**activations, **{f: c + activations.get(f, 0.0) for f, c in accumulated.items()}},
+        write=accumulated,
+        rows=scaled(held, float(op.inner)),
+        inner=LONG_INNER,
+        weight_bytes=0.0,
+        dequantize_flop=0.0,
+    )
+
+
+def recomputed(table: OpTable, mode: Recompute) -> OpTable | None:
+    """Return what backward runs again of the forward pass: attention scores (selective), every layer (full), or nothing.
+
+    Source: Korthikanti et al., arXiv:2205.05198, section 5.
+    """
+    if mode == "none":
+        return None
+    chosen = [op for op in table.operations if _is_repeated(op, mode)]
+    return build_table([dataclasses.replace(op, name=f"{op.name}.recomputed") for op in chosen], table.parallelism)
+
+
+def _is_repeated(op: Operation, mode: Recompute) -> bool:
+    if mode == "selective":
+        return op.kind == "prefill_attention"
+    return op.name not in _ENDS and not op.name.startswith(("embedding", "pipeline"))
+
+
+def activation_bytes(table: OpTable, features: Array, mode: Recompute, layers: int) -> Array:
+    """Return what one micro-batch keeps for its backward pass over all stages on one tensor rank [bytes], shape (iteration,).
+
+    Kept: the inputs of products (shared under sequence parallelism where they are the residual stream), of norms and activations,
+    and queries, keys and values of attention; with full recomputation only each layer's input. For a GPT block this sums to the
+    34 s·b·h bytes of Korthikanti et al., arXiv:2205.05198, equation 1, less the dropout masks.
+    """
+    tensor = table.parallelism.tensor if table.parallelism.sequence else 1
+    index = {feature: place for place, feature in enumerate(table.features)}
+    tokens = features[index[TOKENS]] if TOKENS in index else features[index[PREFILL_TOKENS]]
+    if mode == "full":
+        width = _residual_width(table)
+        kept: Array = layers * width * 2.0 * tokens / tensor
+        return kept
+    total = np.zeros(features.shape[1])
+    for row, op in enumerate(table.operations):
+        if op.kind in {"collective", "embedding", "sampling"} or op.name in {"logits", "cross_entropy", "attention.rotary"}:
+            continue
+        inputs = np.array([c if _is_activation(f, op) else 0.0 for f, c in zip(table.features, table.read[row], strict=True)])
+        share = 0.5 if op.name in {"norm", "final_norm"} else 1.0  # the residual half of its input is kept by nobody
+        shared = tensor if op.kind == "gemm" and op.inner == _residual_width(table) else 1
+        total += op.count * share * (inputs @ features) / shared
+    return total
+
+
+def _is_activation(feature: Feature, op: Operation) -> bool:
+    return feature.kind != "one" and feature not in op.groups
+
+
+def _residual_width(table: OpTable) -> int:
+    return max(
+        (
+            op.inner
+            for op in table.operations
+            if op.name in {"attention.qkv", "attention.down", "mamba.input", "delta_net.input", "ffn.up", "logits", "layer_0"}
+        ),
+        default=1,
+    )
