@@ -109,9 +109,9 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         found = "an empty file" if document is None else type(document).__name__
         raise SpecError(f"{where}: expected a mapping of field names to values, found {found}")
-    bad = next((key for key in document if not isinstance(key, str)), None)
-    if bad is not None:
-        raise SpecError(f"{where}: field names are text; found {shown(bad)}")
+    bad = [key for key in document if not isinstance(key, str)]
+    if bad:
+        raise SpecError(f"{where}: field names are text; found {shown(bad[0])}")
     return document
 
 

@@ -87,7 +87,7 @@ UNITS: Final[dict[str, dict[str, float]]] = {
 }
 """Dimension (its SI unit) -> accepted unit -> factor to SI."""
 
-_QUANTITY: Final = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
+_QUANTITY: Final = re.compile(r"^\s*([+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
 _EXAMPLES: Final = {
     "s": "2 s, 100 ms, 1 h", "W": "700 W, 1.2 kW", "J": "5 kWh, 100 J", "byte": "80 GiB, 512 MB", "byte/s": "3.35 TB/s, 400 Gbit/s",
     "FLOP": "3e23 FLOP", "FLOP/s": "989 TFLOP/s", "Hz": "1.98 GHz", "kg": "164 kg", "kg/J": "390 g/kWh", "USD": "25000 USD",

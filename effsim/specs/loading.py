@@ -81,6 +81,8 @@ def _reason(mistake: Any, spec: type[BaseModel], document: dict[str, Any], locat
         return "this field is missing"
     if mistake["type"] == "value_error":
         return str(mistake["ctx"]["error"])
+    if mistake["type"] == "union_tag_invalid":
+        return f"expected {mistake['ctx']['discriminator']}: one of {mistake['ctx']['expected_tags']}, got {shown(mistake['ctx']['tag'])}"
     message = mistake["msg"][0].lower() + mistake["msg"][1:]
     return f"{message}, got {shown(given)}"
 
@@ -93,7 +95,7 @@ def _fields_at(spec: type[BaseModel], location: tuple[str | int, ...], document:
         if isinstance(part, str):
             models = [m for model in models if part in model.model_fields for m in _models_in(model.model_fields[part].annotation)]
         kind = document.get("kind") if isinstance(document, dict) else None
-        tagged = [m for m in models if kind and "kind" in m.model_fields and kind in str(m.model_fields["kind"].annotation)]
+        tagged = [m for m in models if isinstance(kind, str) and "kind" in m.model_fields and kind in str(m.model_fields["kind"].annotation)]
         models = tagged or models
     return list(dict.fromkeys(field for model in models for field in model.model_fields))
 
