@@ -179,7 +179,7 @@ def test_a_mistake_is_named(path, value, message):
         ({**GENERATED, "prompt_tokens": {"kind": "uniform", "low": 5, "high": 2}}, r"high \(2\) must not be below low"),
         ({**GENERATED, "prompt_tokens": {"kind": "empirical", "values": []}}, "values is empty"),
         ({**GENERATED, "prompt_tokens": {"kind": "empirical", "values": [1, 2], "weights": [1]}}, "weights must be 2 numbers"),
-        ({**GENERATED, "prompt_tokens": {"kind": "zipf"}}, "does not match any of the expected tags"),
+        ({**GENERATED, "prompt_tokens": {"kind": "zipf"}}, "workload.prompt_tokens: expected 'kind': one of 'fixed', .* got 'zipf'"),
     ],
 )
 def test_a_workload_that_is_not_determined_is_refused(workload, message):
