@@ -19,10 +19,11 @@ def run(
     """Run a scenario and show its base and its what-ifs side by side, each number with its 90 % interval."""
     from effsim.cli.progress import progress_bar
     from effsim.report.table import print_report, save_svg
+    from effsim.run import Settings
     from effsim.run import run as run_scenario
 
     with progress_bar() as progress:
-        report = run_scenario(scenario, progress=progress, output=output, limit=limit, intervals=intervals)
+        report = run_scenario(scenario, progress, Settings(output=output, limit=limit, intervals=intervals))
     if svg is not None:
         save_svg(report, svg)
     if as_json:

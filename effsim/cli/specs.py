@@ -1,5 +1,6 @@
 """``effsim specs``: what the catalogs hold, whether it holds together, and models from Hugging Face."""
 
+import sys
 from collections import Counter
 from enum import Enum
 from pathlib import Path
@@ -85,9 +86,45 @@ def check(
 
 @app.command("import-hf")
 def import_hf(
-    path: Annotated[Path, typer.Argument(help="A config.json of Hugging Face, or a folder of such files.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the model as YAML there (one file only).")] = None,
+    path: Annotated[Path, typer.Argument(help="A config.json of Hugging Face, a model's folder, or a folder of such files.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the model as YAML there, ready for a catalog.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a Hugging Face config.json: layers, parameter count, what is not supported."""
-    raise NotImplementedError
+    """Import a Hugging Face config, or list which of a folder's configs import, with their parameter counts."""
+    if path.is_dir() and not (path / "config.json").is_file():
+        return _import_table(path, output, as_json=as_json)
+    from effsim.documents import dump_yaml, write_atomically
+    from effsim.errors import SpecError
+    from effsim.specs.hf.importer import read_hf_folder
+    from effsim.workload.parameters import parameter_count
+
+    imported = read_hf_folder(path)
+    document = imported.model_dump(mode="json", exclude_none=True)
+    if output is not None:
+        try:
+            write_atomically(output, dump_yaml({**document, "name": output.stem}))
+        except OSError as error:
+            raise SpecError(f"{output}: cannot be written: {error.strerror}") from None
+    count = parameter_count(imported)
+    if as_json:
+        return print_json({"parameters": count.total, "model": document})
+    if output is None:
+        print(dump_yaml(document).rstrip())
+    return print(f"{imported.name}: {count.total:,} parameters, {imported.num_layers} layers, {imported.native_precision}", file=sys.stderr)
+
+
+def _import_table(folder: Path, output: Path | None, *, as_json: bool) -> None:
+    from effsim.errors import SpecError
+    from effsim.workload.hf_table import hf_table
+
+    if output is not None:
+        raise SpecError(f"{folder}: --output writes one model; give one config.json")
+    table = hf_table(folder)
+    if as_json:
+        rows = [{**{name: getattr(row, name) for name in type(row).__slots__}, "error": row.error} for row in table]
+        return print_json(rows)
+    shown = [
+        (row.file, row.status, row.parameters, row.published, None if row.error is None else f"{row.error:+.2%}", row.precision, row.message) for row in table
+    ]
+    columns = ("file", "status", "parameters", "published", "error", "precision", "message")
+    return print_table(columns, shown, f"{sum(row.status == 'imported' for row in table)} of {len(table)} imported")

@@ -1,0 +1,158 @@
+"""The rows of a scenario's table: what each is called, its unit, and its interval from runs at the ends of what is not known."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from effsim.results import Provenance, Quantity, Scope
+from effsim.run.machines import Account
+from effsim.site.impact import energy_per_day_kwh, usd_per_million
+from effsim.specs.scenario import Device
+from effsim.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
+
+Values = Mapping[str, float | None]
+
+
+class Metric(NamedTuple):
+    """A row: its words, its unit (``1`` for shares, ``count`` for counts) and the boundary of a power or energy."""
+
+    label: str
+    unit: str
+    scope: Scope | None = None
+
+
+METRICS: Final[dict[str, Metric]] = {
+    "ttft_p50_s": Metric("TTFT p50", "s"),
+    "ttft_p90_s": Metric("TTFT p90", "s"),
+    "ttft_p99_s": Metric("TTFT p99", "s"),
+    "tpot_p50_s": Metric("TPOT p50", "s"),
+    "tpot_p90_s": Metric("TPOT p90", "s"),
+    "tpot_p99_s": Metric("TPOT p99", "s"),
+    "slo_attainment": Metric("requests within the SLO", "1"),
+    "completed_requests": Metric("completed requests", "count"),
+    "dropped_requests": Metric("dropped requests", "count"),
+    "output_tokens_per_s": Metric("output tokens", "tokens/s"),
+    "step_time_s": Metric("step time", "s"),
+    "mfu": Metric("MFU", "1"),
+    "tokens_per_s": Metric("tokens", "tokens/s"),
+    "duration_days": Metric("whole run", "days"),
+    "accelerator_j_per_output_token": Metric("energy, accelerators", "J/output token", "accelerator"),
+    "server_j_per_output_token": Metric("energy, servers", "J/output token", "server"),
+    "site_j_per_output_token": Metric("energy, site", "J/output token", "site"),
+    "accelerator_j_per_token": Metric("energy, accelerators", "J/token", "accelerator"),
+    "server_j_per_token": Metric("energy, servers", "J/token", "server"),
+    "site_j_per_token": Metric("energy, site", "J/token", "site"),
+    "server_kw": Metric("power, servers", "kW", "server"),
+    "site_kw": Metric("power, site", "kW", "site"),
+    "site_kwh_per_day": Metric("energy, site", "kWh/day", "site"),
+    "site_mwh": Metric("energy of the run, site", "MWh", "site"),
+    "operational_kg_per_day": Metric("CO2e of operation", "kg/day", "site"),
+    "embodied_kg_per_day": Metric("CO2e embodied", "kg/day"),
+    "operational_kg": Metric("CO2e of operation", "kg", "site"),
+    "embodied_kg": Metric("CO2e embodied", "kg"),
+    "water_on_site_l_per_day": Metric("water on site", "L/day", "site"),
+    "water_of_grid_l_per_day": Metric("water of the grid", "L/day", "site"),
+    "owned_usd_per_million_output_tokens": Metric("cost, owned", "$/M output tokens"),
+    "hardware_usd_per_million_output_tokens": Metric("- of which machines", "$/M output tokens"),
+    "electricity_usd_per_million_output_tokens": Metric("- of which electricity", "$/M output tokens", "site"),
+    "owned_usd_per_million_tokens": Metric("cost, owned", "$/M tokens"),
+    "rented_usd_per_million_output_tokens": Metric("cost, rented", "$/M output tokens"),
+    "owned_usd": Metric("cost of the run, owned", "$"),
+    "hardware_usd": Metric("- of which machines", "$"),
+    "electricity_usd": Metric("- of which electricity", "$", "site"),
+    "rented_usd": Metric("cost of the run, rented", "$"),
+    "battery_life_h": Metric("battery life in use", "h"),
+    "output_tokens_per_charge": Metric("output tokens per charge", "count"),
+}
+"""In the order of the table. Rent covers the servers and their electricity; owned machines pay for both apart."""
+
+
+def site_values(totals: Account, device: Device | None) -> dict[str, float | None]:
+    """Return power, energy, carbon, water and battery life of an account."""
+    span_s, energy, effect = totals.duration_s, totals.energy, totals.impact
+    per_day = SECONDS_PER_DAY / span_s
+    site_kw = None if energy.site_j is None else energy.site_j / span_s / 1e3
+    grid_m3 = None if effect is None else effect.water_of_grid_m3
+    embodied_kg = totals.machines.embodied_carbon_kg
+    return {
+        "server_kw": energy.server_j / span_s / 1e3,
+        "site_kw": site_kw,
+        "site_kwh_per_day": None if site_kw is None else energy_per_day_kwh(site_kw * 1e3),
+        "operational_kg_per_day": None if effect is None else effect.operational_carbon_kg * per_day,
+        "embodied_kg_per_day": None if embodied_kg is None else embodied_kg * per_day,
+        "water_on_site_l_per_day": None if effect is None else effect.water_on_site_m3 * 1e3 * per_day,
+        "water_of_grid_l_per_day": None if grid_m3 is None else grid_m3 * 1e3 * per_day,
+        "battery_life_h": None if device is None else battery_life_h(device, energy.server_j / span_s),
+    }
+
+
+def battery_life_h(device: Device, power_w: float) -> float:
+    """Return how long a charge lasts in use [h]: ``battery / (machine + screen and radio)``."""
+    return device.battery / (power_w + device.other_power) / SECONDS_PER_HOUR
+
+
+def per_output_token(totals: Account, output_tokens: int, all_tokens: int) -> dict[str, float | None]:
+    """Return energy and cost per output token; all ``None`` where there is none."""
+    energy, bill, machines = totals.energy, totals.impact, totals.machines
+    electricity_usd = None if bill is None else bill.electricity_usd
+    owned_usd = None if electricity_usd is None or machines.purchase_usd is None else electricity_usd + machines.purchase_usd
+
+    def millionth(cost_usd: float | None, tokens: int = output_tokens) -> float | None:
+        return None if cost_usd is None else usd_per_million(cost_usd, tokens)
+
+    def each(energy_j: float | None) -> float | None:
+        return energy_j / output_tokens if energy_j is not None and output_tokens else None
+
+    return {
+        "accelerator_j_per_output_token": each(energy.accelerator_j),
+        "server_j_per_output_token": each(energy.server_j),
+        "site_j_per_output_token": each(energy.site_j),
+        "owned_usd_per_million_output_tokens": millionth(owned_usd),
+        "hardware_usd_per_million_output_tokens": millionth(machines.purchase_usd),
+        "electricity_usd_per_million_output_tokens": millionth(electricity_usd),
+        "owned_usd_per_million_tokens": millionth(owned_usd, all_tokens),
+        "rented_usd_per_million_output_tokens": millionth(machines.rental_usd),
+    }
+
+
+def quantities(median: Values, ends: Sequence[Sequence[Values]], provenance: Provenance) -> dict[str, Quantity]:
+    """Return the rows of a column, in the order of :data:`METRICS`; rows absent everywhere stay out.
+
+    Args:
+        median: At the medians of what is not known.
+        ends: For each independent cause of doubt, the values at both ends of its 90 % interval.
+        provenance: Of the whole.
+    """
+    found = {}
+    for key, metric in METRICS.items():
+        value = median.get(key)
+        if value is None:
+            continue
+        low, high = combine(value, [[at[key] for at in cause] for cause in ends]) if ends else (None, None)
+        found[key] = Quantity(value, metric.unit, low, high, provenance, metric.scope)
+    return found
+
+
+def combine(value: float, ends: Sequence[Sequence[float | None]]) -> tuple[float, float]:
+    """Return the interval from independent causes: their distances on the logarithm add as squares.
+
+    Where a value is zero or absent and has no logarithm, the outermost values stand.
+
+    >>> low, high = combine(100.0, [[50.0, 200.0], [100.0, 100.0]])
+    >>> round(low, 9), round(high, 9)
+    (50.0, 200.0)
+    """
+    present = [end for cause in ends for end in cause if end is not None]
+    if value <= 0.0 or any(end <= 0.0 for end in present):
+        return min([value, *present]), max([value, *present])
+    down = up = 0.0
+    for cause in ends:
+        distances = [math.log(end / value) for end in cause if end is not None]
+        down += min([0.0, *distances]) ** 2
+        up += max([0.0, *distances]) ** 2
+    return value * math.exp(-math.sqrt(down)), value * math.exp(math.sqrt(up))
+
+
+def labels(keys: Any) -> dict[str, str]:
+    """Return the words of metrics."""
+    return {key: METRICS[key].label for key in METRICS if key in keys}

@@ -1,0 +1,109 @@
+"""What one run of one variant contributes to a report."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from effsim.errors import InfeasibleError, SpecError
+from effsim.results import Provenance, weakest
+from effsim.run.machines import REACH, account
+from effsim.run.metrics import Values, per_output_token, site_values
+from effsim.run.serving import Progress, RunResult, simulate_at
+from effsim.run.training import estimate, training_values
+from effsim.specs.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """The values of a variant's rows from one run.
+
+    Args:
+        values: Row -> value.
+        ends: For each cause of doubt that needs no run of its own: the values at both ends.
+        provenance: Of the whole.
+        infeasible: Why there are no values.
+        notes: What a reader must know beside the numbers.
+        summary: The run in full.
+        requests: One row per request, where there are requests.
+        power: Power over time, likewise.
+    """
+
+    values: Values = field(default_factory=dict)
+    ends: tuple[tuple[Values, Values], ...] = ()
+    provenance: Provenance = "assumed"
+    infeasible: str | None = None
+    notes: tuple[str, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    requests: pd.DataFrame | None = None
+    power: pd.DataFrame | None = None
+
+
+def evaluate(scenario: Scenario, end: int = 0, progress: Progress | None = None) -> Outcome:
+    """Return the outcome of a variant at the median (0), or at the fast (-1) or slow (1) end of the interval of time.
+
+    Raises:
+        SpecError: A mistake in the scenario; what physics forbids is an outcome.
+    """
+    try:
+        if scenario.kind == "serving":
+            return _serving(scenario, simulate_at(scenario, end, progress))
+        if scenario.kind == "training":
+            return _training(scenario)
+    except InfeasibleError as error:
+        return Outcome(infeasible=str(error))
+    raise SpecError(f"{scenario.name}: kind: {scenario.kind} is not run as one; write a serving and a training scenario")
+
+
+def _serving(scenario: Scenario, result: RunResult) -> Outcome:
+    def at(power_end: int) -> dict[str, float | None]:
+        return _serving_values(scenario, result, power_end)
+
+    summary = result.summary
+    notes = [f"{count:,} requests dropped: {reason}" for reason, count in summary["requests"]["dropped_by_reason"].items()]
+    for name, one in summary["slo"]["objectives"].items():
+        if one["met"] is False:
+            notes.append(f"misses {name} of {one['limit_s']:g} s: {one['value_s']:.3g} s")
+    return Outcome(
+        values=at(0),
+        ends=((at(-1), at(1)),),
+        provenance=weakest(group.provenance for group in result.groups),
+        notes=tuple(notes),
+        summary=result.to_dict(),
+        requests=result.requests,
+        power=result.power,
+    )
+
+
+def _serving_values(scenario: Scenario, result: RunResult, power_end: int) -> dict[str, float | None]:
+    factors = [math.exp(power_end * REACH * group.power_log_sd) for group in result.groups]
+    totals = account(scenario, result.uses, factors)
+    summary = result.summary
+    requests, tokens = summary["requests"], summary["tokens"]
+    values: dict[str, float | None] = {f"{name}_p{share}_s": summary["latency"][name][f"p{share}_s"] for name in ("ttft", "tpot") for share in (50, 90, 99)}
+    values |= {
+        "slo_attainment": summary["slo"]["attainment"],
+        "completed_requests": requests["completed"],
+        "dropped_requests": requests["dropped"],
+        "output_tokens_per_s": summary["throughput"]["output_tokens_per_s"],
+    }
+    values |= per_output_token(totals, tokens["completed_output"], tokens["completed_output"] + tokens["completed_prompt"])
+    values |= site_values(totals, scenario.device)
+    life_h = values["battery_life_h"]
+    values["output_tokens_per_charge"] = None if life_h is None else summary["throughput"]["output_tokens_per_s"] * life_h * 3600.0
+    return values
+
+
+def _training(scenario: Scenario) -> Outcome:
+    result, provenance, summary = estimate(scenario)
+    time_s, power_w = result.interval("step_time_s", 0.9), result.interval("power_w", 0.9)
+    median_s, median_w = float(result.step_time_s), float(result.power_w)
+
+    def at(step_s: float, watts: float) -> dict[str, float | None]:
+        return training_values(scenario, result, step_s, watts)
+
+    slow_or_fast = (at(float(time_s[0]), median_w), at(float(time_s[1]), median_w))
+    more_or_less = (at(median_s, float(power_w[0])), at(median_s, float(power_w[1])))
+    return Outcome(values=at(median_s, median_w), ends=(slow_or_fast, more_or_less), provenance=provenance, summary=summary)

@@ -1,0 +1,124 @@
+"""A scenario's base beside its what-ifs: every variant under the same requests, at the median and at the ends of what is not known."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from effsim._version import __version__
+from effsim.errors import EffSimError, SpecError
+from effsim.results import ScenarioReport, Variant, weakest
+from effsim.run.folder import write_folder
+from effsim.run.metrics import labels, quantities
+from effsim.run.outcome import Outcome
+from effsim.run.pool import Job, run_jobs
+from effsim.run.serving import limited
+from effsim.run.training import TRAINING_ENGINE
+from effsim.specs import loading
+from effsim.specs.scenario import Scenario, load_scenario, variants
+from effsim.specs.site import Site
+from effsim.units import JOULES_PER_KWH
+
+Progress = Callable[[str, float], None]
+MEDIAN, FAST, SLOW = 0, -1, 1
+
+
+class Settings(NamedTuple):
+    """How a scenario is run.
+
+    Args:
+        output: Folder for the resolved scenario, summary, requests, time series and metadata of the base.
+        limit: Only the first requests.
+        intervals: Simulate also the fast and the slow end of the interval of time.
+        workers: Processes; None: one per core.
+    """
+
+    output: Path | None = None
+    limit: int | None = None
+    intervals: bool = True
+    workers: int | None = None
+
+
+def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | None = None, settings: Settings | None = None) -> ScenarioReport:
+    """Return a scenario's base beside its what-ifs.
+
+    All variants see the same requests. Variants run in processes of their own, so a script that calls this needs the usual
+    ``if __name__ == "__main__":``, or one worker.
+
+    Args:
+        scenario: Name of a shipped scenario, path, dict, or Scenario.
+        progress: Called with what is being done and the share that is done.
+        settings: See :class:`Settings`.
+
+    Raises:
+        SpecError: The scenario or a what-if is malformed. A variant that cannot run is reported, not raised.
+    """
+    settings = settings or Settings()
+    whole = limited(load_scenario(scenario), settings.limit)
+    named = variants(whole)
+    ends = (MEDIAN, FAST, SLOW) if settings.intervals and whole.kind == "serving" else (MEDIAN,)
+    jobs = [Job(name, variant, end) for name, variant in named for end in ends]
+    outcomes = run_jobs(jobs, settings.workers, progress)
+    columns = [_column(whole, index, outcomes[index * len(ends) : (index + 1) * len(ends)], settings) for index in range(len(named))]
+    base = outcomes[0]
+    report = ScenarioReport(
+        name=whole.name,
+        kind=whole.kind,
+        variants=tuple(columns),
+        labels=labels({key for column in columns for key in column.metrics}),
+        summary=base.summary,
+        metadata=_metadata(whole, base, outcomes),
+    )
+    if settings.output is not None:
+        write_folder(settings.output, whole, report, base)
+    return report
+
+
+def _column(whole: Scenario, index: int, outcomes: Sequence[Outcome], settings: Settings) -> Variant:
+    """Return a column from the runs of one variant, the median first."""
+    name = "base" if index == 0 else whole.what_if[index - 1].name
+    changes = {} if index == 0 else dict(whole.what_if[index - 1].set)
+    median, *others = outcomes
+    if median.infeasible is not None:
+        return Variant(name, {}, changes, infeasible=median.infeasible)
+    causes: list[Sequence[Any]] = [*median.ends, [other.values for other in others]] if settings.intervals else []
+    return Variant(name, quantities(median.values, [cause for cause in causes if cause], median.provenance), changes, notes=median.notes)
+
+
+def _metadata(whole: Scenario, base: Outcome, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    feasible = [outcome.provenance for outcome in outcomes if outcome.infeasible is None]
+    provenance = weakest(feasible) if feasible else None
+    return {
+        "question": whole.question,
+        "workload": _workload_words(whole, base),
+        "engine": _engine_words(whole),
+        "provenance": None if provenance is None else f"{provenance} (calibration: {whole.calibration}); intervals hold 90 %",
+        "site": None if whole.site is None else _site_words(loading.site(whole.site)),
+        "seed": whole.seed,
+        "calibration": whole.calibration,
+        "effsim": __version__,
+    }
+
+
+def _site_words(site: Site) -> str:
+    grams = site.carbon_intensity.value * JOULES_PER_KWH * 1e3
+    price = site.electricity_price.value * JOULES_PER_KWH
+    return f"{site.place}: {grams:.0f} g CO2e/kWh, {price:.3f} USD/kWh, PUE {site.pue.value:.2f}"
+
+
+def _workload_words(whole: Scenario, base: Outcome) -> str | None:
+    if whole.training is not None:
+        return f"global batch {whole.training.global_batch_size} x {whole.training.sequence_length} tokens"
+    assumed = base.summary.get("assumptions")
+    if not assumed:
+        return None
+    requests = base.summary["requests"]["arrived"]
+    return "; ".join([f"{requests:,} requests, {assumed['trace_origin']}", *assumed["trace_notes"]])
+
+
+def _engine_words(whole: Scenario) -> str:
+    default = TRAINING_ENGINE if whole.kind == "training" else "vllm"
+    try:
+        engine = loading.engine(whole.engine.name or default)
+    except EffSimError as error:
+        raise SpecError(f"engine.name: {error}") from None
+    return f"{engine.name}, imitating {engine.version}"
