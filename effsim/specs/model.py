@@ -128,7 +128,10 @@ Ffn = DenseFfn | MoeFfn
 
 
 class Block(Spec):
-    """Equal layers: an optional token mixer, then an optional feed-forward part. ``norms``: normalisations of the hidden state per layer."""
+    """Equal layers: an optional token mixer, then an optional feed-forward part. ``norms``: normalisations of the hidden state per layer.
+
+    Layers of one kind may stand anywhere in the stack: blocks say how many there are, not where.
+    """
 
     repeat: int = Field(ge=1)
     mixer: Mixer | None = Field(default=None, discriminator="kind")

@@ -1,5 +1,6 @@
 """What a family's reader hands back, and the pieces that many families share."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,15 +32,11 @@ class Architecture:
 
 
 def merge_layers(layers: Iterable[tuple[Mixer | None, Ffn | None, int]]) -> tuple[Block, ...]:
-    """Return blocks for layers ``(mixer, ffn, norms)`` in their order; equal neighbours become one block."""
-    blocks: list[Block] = []
-    for mixer, ffn, norms in layers:
-        last = blocks[-1] if blocks else None
-        if last is not None and (last.mixer, last.ffn, last.norms) == (mixer, ffn, norms):
-            blocks[-1] = last.model_copy(update={"repeat": last.repeat + 1})
-        else:
-            blocks.append(Block(repeat=1, mixer=mixer, ffn=ffn, norms=norms))
-    return tuple(blocks)
+    """Return one block per kind of layer ``(mixer, ffn, norms)``, in the order of first appearance.
+
+    Where in the stack a layer stands is not kept: nothing downstream depends on it.
+    """
+    return tuple(Block(repeat=count, mixer=mixer, ffn=ffn, norms=norms) for (mixer, ffn, norms), count in Counter(layers).items())
 
 
 def head_dim(config: Fields, hidden: int, heads: int) -> int:
