@@ -43,7 +43,8 @@ class Attention(Spec):
     output_gate: bool = Field(default=False, description="Q is twice as wide; half gates the output (Qwen3-Next)")
     head_gate: bool = Field(default=False, description="one gate per head from the hidden state scales the output (Step-3.5)")
     sinks: bool = Field(default=False, description="one learned logit per head (gpt-oss)")
-    shares_kv: bool = Field(default=False, description="values are made from the key projection: there is no V matrix (Gemma 4)")
+    shares_kv: bool = Field(default=False, description="K and V come from an earlier layer: no K and V matrices, no cache here")
+    values_are_keys: bool = Field(default=False, description="values are made from the key projection: no V matrix (Gemma 4)")
     indexer: SparseIndexer | None = None
 
     @model_validator(mode="after")
@@ -170,7 +171,7 @@ class Transformer(Sourced):
     max_context_tokens: int | None = Field(default=None, ge=1)
     native_precision: str = Field(default="bf16", description="as published")
     quantized_part: Literal["linear", "ffn", "experts"] = Field(
-        default="linear", description="what a low-precision variant quantises: all matrices but embedding and head; those of feed-forward layers; routed experts"
+        default="linear", description="what low precision applies to: all matrices but embedding and head, feed-forward ones, or routed experts"
     )
     published_parameters: Count | None = Field(default=None, description="of the model card; absent for an imported config")
     active_parameters: Count | None = None

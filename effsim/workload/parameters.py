@@ -3,6 +3,7 @@
 A shape ``(a, b)`` in a docstring is a weight matrix of ``a * b`` parameters; ``h`` is the hidden size.
 """
 
+import itertools
 from dataclasses import dataclass
 
 from effsim.specs.model import (
@@ -16,8 +17,8 @@ from effsim.specs.model import (
     Mamba2,
     Mixer,
     Mlp,
-    MoeFfn,
     Model,
+    MoeFfn,
     SparseIndexer,
     Transformer,
 )
@@ -123,7 +124,7 @@ def attention_parameters(mixer: Attention, hidden: int) -> int:
     """Return the parameters of one attention layer.
 
     With n heads, k key-value heads, head size d and value head size v: Q (h, n d), twice as wide with an output gate;
-    K (h, k d); V (h, k v) unless made from K; O (n v, h); biases as wide as the outputs; sinks (n); a gate per head (h, n).
+    K (h, k d) and V (h, k v) unless shared with an earlier layer, V also unless made from K; O (n v, h); biases as wide as the outputs; sinks (n); a gate per head (h, n).
     Head-wise norms of Q and K are (d) each, full ones (n d) and (k d).
 
     >>> attention_parameters(Attention(heads=32, kv_heads=8, head_dim=128), 4096)
@@ -132,11 +133,11 @@ def attention_parameters(mixer: Attention, hidden: int) -> int:
     value_dim = mixer.value_head_dim or mixer.head_dim
     query = mixer.heads * mixer.head_dim
     query_out = query * (2 if mixer.output_gate else 1)
-    key = mixer.kv_heads * mixer.head_dim
-    value = 0 if mixer.shares_kv else mixer.kv_heads * value_dim
+    key = 0 if mixer.shares_kv else mixer.kv_heads * mixer.head_dim
+    value = 0 if mixer.shares_kv or mixer.values_are_keys else mixer.kv_heads * value_dim
     projections = hidden * (query_out + key + value) + mixer.heads * value_dim * hidden
     biases = (query_out + key + value if mixer.qkv_bias else 0) + (hidden if mixer.output_bias else 0)
-    norms = {"none": 0, "head": 2 * mixer.head_dim, "full": query + key}[mixer.qk_norm]
+    norms = {"none": 0, "head": mixer.head_dim * (1 if mixer.shares_kv else 2), "full": query + key}[mixer.qk_norm]
     sinks = mixer.heads if mixer.sinks else 0
     gate = hidden * mixer.heads if mixer.head_gate else 0
     return projections + biases + norms + sinks + gate + indexer_parameters(mixer.indexer, hidden, hidden)
@@ -185,7 +186,7 @@ def mamba2_parameters(mixer: Mamba2, hidden: int) -> int:
     B, C and dt; convolution (e + 2 g s, kernel); A_log, D and dt_bias (n) each; gated norm (e); output projection (e, h).
 
     >>> mamba2_parameters(Mamba2(kind="mamba2", heads=128, head_dim=80, groups=8, state_dim=128, conv_kernel=4), 4480)
-    147423872
+    147446144
     """
     inner = mixer.heads * mixer.head_dim
     channels = inner + 2 * mixer.groups * mixer.state_dim
@@ -260,4 +261,4 @@ def mlp_parameters(model: Mlp) -> int:
     784-128-10 has 784 * 128 + 128 + 128 * 10 + 10 = 101,770.
     """
     sizes = model.layer_sizes
-    return sum(a * b + (b if model.bias else 0) for a, b in zip(sizes, sizes[1:], strict=False))
+    return sum(a * b + (b if model.bias else 0) for a, b in itertools.pairwise(sizes))

@@ -33,14 +33,7 @@ def qwen_vl(vision: Fields, text_hidden: int, _top: Fields) -> int:
     merge = _linear(wide, wide) + _linear(wide, out)
     deepstack = len(vision.get("deepstack_visual_indexes") or [])
     layers = vision.integer("depth") * encoder_layer(hidden, vision.integer("intermediate_size"))
-    return (
-        _linear(patch, hidden)
-        + vision.integer("num_position_embeddings") * hidden
-        + layers
-        + merge
-        + 2 * hidden
-        + deepstack * (merge + 2 * wide)
-    )
+    return _linear(patch, hidden) + vision.integer("num_position_embeddings") * hidden + layers + merge + 2 * hidden + deepstack * (merge + 2 * wide)
 
 
 def moonvit(vision: Fields, text_hidden: int, _top: Fields) -> int:

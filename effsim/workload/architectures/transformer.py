@@ -12,28 +12,30 @@ from effsim.workload.operations import CacheLayer, Operation
 def operations(low: Lowering, model: Transformer) -> list[Operation]:
     """Return the operations of one pass over new tokens, all pipeline stages, one tensor rank."""
     ops = _embedding(low, model)
+    mixers = dataclasses.replace(low, linear=low.base) if model.quantized_part == "ffn" else low
     for block in model.blocks:
-        ops += block_operations(low, block)
-    ops.append(norm(low, "final_norm", 1.0))
+        ops += block_operations(low, block, mixers)
+    if model.final_norm:
+        ops.append(norm(low, "final_norm", 1.0))
     if low.parallelism.pipeline > 1:
         payload = {TOKENS: low.hidden * low.activation_bytes / (low.tensor if low.parallelism.sequence else 1)}
         ops.append(collective("pipeline.send", low.parallelism.pipeline - 1.0, "send", "pipeline", payload))
     return ops + (_head(low, model) if model.output_head else [])
 
 
-def block_operations(low: Lowering, block: Block) -> list[Operation]:
-    """Return the operations of all layers of one block."""
+def block_operations(low: Lowering, block: Block, mixers: Lowering) -> list[Operation]:
+    """Return the operations of all layers of one block; ``mixers`` holds the formats of their token mixers."""
     count = float(block.repeat)
     ops = [norm(low, "norm", count * block.norms)] if block.norms else []
     mixer = block.mixer
     if isinstance(mixer, Attention):
-        ops += attention.lower(low, mixer, count)
+        ops += attention.lower(mixers, mixer, count)
     elif isinstance(mixer, LatentAttention):
-        ops += latent_attention.lower(low, mixer, count)
+        ops += latent_attention.lower(mixers, mixer, count)
     elif isinstance(mixer, Mamba2):
-        ops += mamba2.lower(low, mixer, count)
+        ops += mamba2.lower(mixers, mixer, count)
     elif isinstance(mixer, GatedDeltaNet):
-        ops += delta_net.lower(low, mixer, count)
+        ops += delta_net.lower(mixers, mixer, count)
     if isinstance(block.ffn, DenseFfn):
         ops += ffn.lower_dense(low, block.ffn, count)
     elif block.ffn is not None:
@@ -45,10 +47,12 @@ def _embedding(low: Lowering, model: Transformer) -> list[Operation]:
     """Return the table look-up (rows split over tensor ranks, joined by an all-reduce) and learned positions."""
     byte = low.activation_bytes
     width = {TOKENS: float(low.hidden)}
-    table = model.vocab_size * model.hidden_size * byte / low.tensor + model.learned_positions * model.hidden_size * byte
+    table = (model.vocab_size / low.tensor + model.learned_positions + model.token_types) * model.hidden_size * byte
     ops = [Operation("embedding", "embedding", 1.0, scaled(width, 1.0), scaled(width, byte), scaled(width, byte), weight_bytes=table)]
     if low.tensor > 1:
         ops.append(collective("embedding.all_reduce", 1.0, "all_reduce", "tensor", scaled(width, byte)))
+    if model.embedding_norm:
+        ops.append(norm(low, "embedding_norm", 1.0))
     return ops
 
 
@@ -59,7 +63,7 @@ def _head(low: Lowering, model: Transformer) -> list[Operation]:
     """
     columns = -(-model.vocab_size // low.tensor)
     rows = head_rows(low)
-    ops = gemm(low, "logits", 1.0, (low.hidden, columns), rows=rows, fmt=low.base)
+    ops = gemm(low, "logits", 1.0, (low.hidden, columns), rows=rows, fmt=low.base, bias=model.head_bias)
     if model.tie_embeddings:
         ops = [dataclasses.replace(op, weight_bytes=0.0) for op in ops]
     vocabulary = scaled(rows, float(model.vocab_size))

@@ -120,7 +120,7 @@ def gemma4(config: Fields) -> Architecture:
     wide = {
         "head_dim": config.optional("global_head_dim") or local.head_dim,
         "kv_heads": (config.optional("num_global_key_value_heads") if shared_kv else None) or local.kv_heads,
-        "shares_kv": shared_kv,
+        "values_are_keys": shared_kv,
     }
     mixers = windowed(local, types, config.integer("sliding_window"), config)
     mixers = [mixer if mixer.window else mixer.model_copy(update=wide) for mixer in mixers]

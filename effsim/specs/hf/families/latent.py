@@ -71,10 +71,11 @@ def deepseek_v4(config: Fields) -> Architecture:
 
 def kimi_linear(config: Fields) -> Architecture:
     """Refuse Kimi Linear and K3."""
-    raise config.refuse(
-        "Kimi delta attention with a decay per channel (linear_attn_config.kda_layers)"
-        + "".join(f", {key} = {config.get(key)!r}" for key in ("attn_res_block_size", "mla_use_output_gate", "hidden_act") if config.get(key) not in (None, "silu"))
-    )
+    parts = ["Kimi delta attention with a decay per channel (linear_attn_config.kda_layers)"]
+    parts += [f"{key} = {config.get(key)!r}" for key in ("attn_res_block_size", "mla_use_output_gate") if config.get(key)]
+    if config.get("hidden_act") not in (None, "silu"):
+        parts.append(f"hidden_act = {config.get('hidden_act')!r}")
+    raise config.refuse(", ".join(parts))
 
 
 FAMILIES = {

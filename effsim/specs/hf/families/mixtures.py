@@ -91,9 +91,9 @@ def _block_indexer(config: Fields, layers: int) -> tuple[SparseIndexer | None, l
     sparse = config.part("sparse_attention_config")
     if sparse is None or not sparse.flag("use_sparse_attention"):
         return None, [0] * layers
-    if not all(sparse.per_layer("sparse_disable_index_value", layers) or [1]) and sparse.per_layer(
-        "sparse_disable_index_value", layers
-    ) != sparse.per_layer("sparse_attention_freq", layers):
+    at = sparse.per_layer("sparse_attention_freq", layers) or [1] * layers
+    without_values = sparse.per_layer("sparse_disable_index_value", layers) or [1] * layers
+    if any(here and not bare for here, bare in zip(at, without_values, strict=True)):
         raise sparse.refuse("index values (sparse_disable_index_value = 0 on a sparse layer)")
     blocks = sparse.integer("sparse_topk_blocks")
     indexer = SparseIndexer(
@@ -104,16 +104,14 @@ def _block_indexer(config: Fields, layers: int) -> tuple[SparseIndexer | None, l
     )
     sparse.skip("sparse_local_block", "sparse_init_block", "sparse_score_type")
     sparse.check_all_read()
-    return indexer, sparse.per_layer("sparse_attention_freq", layers) or [1] * layers
+    return indexer, at
 
 
 def mimo_v2_flash(config: Fields) -> Architecture:
     """MiMo-V2-Flash: windowed layers with sinks and more key-value heads, V narrower than Q and K, a correction term per expert."""
     layers = config.integer("num_hidden_layers")
     bias = config.flag("attention_bias")
-    full = grouped_attention(
-        config, value_head_dim=config.optional("v_head_dim"), qkv_bias=bias, sinks=config.flag("add_full_attention_sink_bias")
-    )
+    full = grouped_attention(config, value_head_dim=config.optional("v_head_dim"), qkv_bias=bias, sinks=config.flag("add_full_attention_sink_bias"))
     window = Attention(
         heads=config.integer("swa_num_attention_heads"),
         kv_heads=config.integer("swa_num_key_value_heads"),
@@ -128,9 +126,7 @@ def mimo_v2_flash(config: Fields) -> Architecture:
     pattern = config.per_layer("hybrid_layer_pattern", layers) or [0] * layers
     is_mixture = config.per_layer("moe_layer_freq", layers) or [1] * layers
     mixture, dense = routed(config, config.integer("moe_intermediate_size"), router_bias=True), gated_ffn(config)
-    return decoder(
-        config, [(window if local else full, mixture if moe else dense, 2) for local, moe in zip(pattern, is_mixture, strict=True)]
-    )
+    return decoder(config, [(window if local else full, mixture if moe else dense, 2) for local, moe in zip(pattern, is_mixture, strict=True)])
 
 
 def llama4(config: Fields) -> Architecture:
