@@ -52,7 +52,7 @@ def ranks_of(axis: Axis, parallelism: Parallelism) -> int:
         "pipeline": parallelism.pipeline,
         "expert": parallelism.expert,
     }
-    return sizes[axis] if axis in sizes else 1
+    return sizes.get(axis, 1)
 
 
 def split_levels(axis: Axis, parallelism: Parallelism, domain: int) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def split_levels(axis: Axis, parallelism: Parallelism, domain: int) -> tuple[int
     ranks = ranks_of(axis, parallelism)
     stride = 1
     for inner in _ORDER:
-        if inner == axis or axis == "expert":
+        if axis in {inner, "expert"}:
             break
         stride *= ranks_of(inner, parallelism)
     inside = max(1, min(ranks, domain // stride)) if stride <= domain else 1

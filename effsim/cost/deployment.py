@@ -1,13 +1,12 @@
 """One model on one kind of accelerator, split in one way, under one engine: everything that stays fixed while loads vary."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from effsim.cost.collectives import Fabric, Level
 from effsim.cost.device import Coefficients, Device, Prior, build_device, dtypes, prior_for
 from effsim.cost.evaluate import CostTable, cost_table
 from effsim.cost.memory import ServingMemory, serving_memory
-from effsim.errors import SpecError
 from effsim.specs import loading
 from effsim.specs.accelerator import Accelerator
 from effsim.specs.engine import Engine
@@ -48,28 +47,11 @@ class Deployment:
         return serving_memory(self.table, self.accelerator.memory.value, self.memory_utilization, self.engine.memory_reserve.value)
 
 
-def deploy(
-    model: Any,
-    accelerator: Any,
-    parallelism: Parallelism,
-    *,
-    precision: str | None = None,
-    kv_precision: str | None = None,
-    engine: Any = "vllm",
-    node: Any = None,
-    network: Any = None,
-    power_limit_w: float | None = None,
-    memory_utilization: float | None = None,
-    calibration: Any = "auto",
-    phase: str = "serve",
-    attention: str = "tiled",
-) -> Deployment:
-    """Return a configuration from names, paths or specs.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What a configuration needs beside model, accelerator and ranks.
 
     Args:
-        model: As :func:`effsim.model` takes it.
-        accelerator: As :func:`effsim.accelerator` takes it.
-        parallelism: Ranks.
         precision: None: the model's own.
         kv_precision: None: 16 bits.
         engine: Name or spec.
@@ -80,29 +62,50 @@ def deploy(
         calibration: See :func:`~effsim.cost.device.prior_for`.
         phase: ``serve`` or ``train``.
         attention: ``tiled`` or ``naive``.
+    """
+
+    precision: str | None = None
+    kv_precision: str | None = None
+    engine: Any = "vllm"
+    node: Any = None
+    network: Any = None
+    power_limit_w: float | None = None
+    memory_utilization: float | None = None
+    calibration: Any = "auto"
+    phase: Literal["serve", "train"] = "serve"
+    attention: Literal["tiled", "naive"] = "tiled"
+
+
+def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Settings) -> Deployment:
+    """Return a configuration from names, paths or specs.
+
+    Args:
+        model: As :func:`effsim.model` takes it.
+        accelerator: As :func:`effsim.accelerator` takes it.
+        parallelism: Ranks.
+        settings: The rest.
 
     Raises:
         SpecError: A name is unknown, or the ranks do not divide the model.
     """
-    if phase not in {"serve", "train"} or attention not in {"tiled", "naive"}:
-        raise SpecError(f"phase is serve or train, attention tiled or naive; got {phase!r}, {attention!r}")
     acc, net = loading.accelerator(accelerator), load_model(model)
-    standing = node or acc.default_node
+    standing = settings.node or acc.default_node
     host = loading.node(standing) if standing else None
-    software = loading.engine(engine)
-    settings = dataclasses.replace(numerics(net, precision, kv_precision, dtypes(acc)), attention="naive" if attention == "naive" else "tiled")
+    software = loading.engine(settings.engine)
+    formats = dataclasses.replace(numerics(net, settings.precision, settings.kv_precision, dtypes(acc)), attention=settings.attention)
+    utilization = settings.memory_utilization
     return Deployment(
         model=net,
         accelerator=acc,
         node=host,
         engine=software,
         parallelism=parallelism,
-        numerics=settings,
-        prior=prior_for(acc, calibration),
-        fabric=fabric_of(acc, host, loading.network(network) if network else None),
-        table=lower(net, parallelism, settings, "train" if phase == "train" else "serve"),
-        power_limit_w=acc.check_power_limit(power_limit_w),
-        memory_utilization=software.memory_utilization.value if memory_utilization is None else memory_utilization,
+        numerics=formats,
+        prior=prior_for(acc, settings.calibration),
+        fabric=fabric_of(acc, host, loading.network(settings.network) if settings.network else None),
+        table=lower(net, parallelism, formats, settings.phase),
+        power_limit_w=acc.check_power_limit(settings.power_limit_w),
+        memory_utilization=software.memory_utilization.value if utilization is None else utilization,
     )
 
 

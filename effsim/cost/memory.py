@@ -51,8 +51,9 @@ def require_weights(memory: ServingMemory, name: str, device: str, ranks: int) -
     free = memory.usable_bytes - memory.reserve_bytes
     more = f"at least {int(np.ceil(ranks * memory.weights_bytes / max(free, 1.0)))} accelerators (tensor or pipeline parallel)"
     raise InfeasibleError(
-        f"{name} does not fit on {device}: weights {memory.weights_bytes / BYTES_PER_GIB:.1f} GiB and engine reserve {memory.reserve_bytes / BYTES_PER_GIB:.1f} GiB "
-        f"per device, {memory.usable_bytes / BYTES_PER_GIB:.1f} GiB usable: {short / BYTES_PER_GIB:.1f} GiB short, before any KV cache.",
+        f"{name} does not fit on {device}: "
+        f"weights {memory.weights_bytes / BYTES_PER_GIB:.1f} GiB and engine reserve "
+        f"{memory.reserve_bytes / BYTES_PER_GIB:.1f} GiB per device, {memory.usable_bytes / BYTES_PER_GIB:.1f} GiB usable: {short / BYTES_PER_GIB:.1f} GiB short, before any KV cache.",
         "accelerator memory",
         (more, "a narrower precision (fp8, int4)", "an accelerator with more memory"),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from effsim.cost.breakdown import operation_breakdown
-from effsim.cost.deployment import Deployment, deploy
+from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import Coefficients
 from effsim.cost.estimate import Estimate, number_arrays
 from effsim.cost.evaluate import CostTable, evaluate, powered
@@ -66,7 +66,7 @@ class ServingEstimate(Estimate):
     provenance: Provenance
 
 
-def estimate_serving(
+def estimate_serving(  # noqa: PLR0913, PLR0917 -- the public contract
     model: Any,
     accelerator: Any,
     tensor_parallel: int = 1,
@@ -117,19 +117,8 @@ def estimate_serving(
         InfeasibleError: Weights, or the cache of a single scalar load, do not fit.
     """
     parallelism = Parallelism(tensor_parallel, pipeline_parallel, expert_parallel, data_parallel)
-    deployment = deploy(
-        model,
-        accelerator,
-        parallelism,
-        precision=precision,
-        kv_precision=kv_precision,
-        engine=engine,
-        node=node,
-        network=network,
-        power_limit_w=power_limit_w,
-        memory_utilization=gpu_memory_utilization,
-        calibration=calibration,
-    )
+    settings = Settings(precision, kv_precision, engine, node, network, power_limit_w, gpu_memory_utilization, calibration)
+    deployment = deploy(model, accelerator, parallelism, settings)
     budget = max_num_batched_tokens or deployment.engine.max_num_batched_tokens or 8192
     return estimate_load(deployment, batch, prompt_tokens, output_tokens, budget)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effsim.cost.deployment import Deployment, deploy
+from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import MIN_CLOCK
 from effsim.cost.evaluate import CostTable, operation_costs
 from effsim.cost.kernels import overlap, throttle_one
@@ -255,13 +255,13 @@ def serving_step_model(
         power_factor: Multiplies every power, likewise.
         typical: Batch, prompt and output tokens at which the doubt about time and power is evaluated.
         **settings: precision, kv_precision, engine, node, network, power_limit_w, memory_utilization, calibration: see
-            :func:`~effsim.cost.deployment.deploy`.
+            :class:`~effsim.cost.deployment.Settings`.
 
     Raises:
         SpecError: A name or setting is wrong.
         InfeasibleError: The weights do not fit, or no cache is left.
     """
-    deployment = deploy(model, accelerator, parallelism, **settings)
+    deployment = deploy(model, accelerator, parallelism, Settings(**settings))
     capacity = kv_capacity_tokens(deployment, typical[1] + typical[2])
     step = ServingStep(deployment, (max_num_batched_tokens, max_num_seqs), (time_factor, power_factor), capacity)
     batch = max(1.0, min(typical[0], capacity / (typical[1] + typical[2])))

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from effsim.cost.breakdown import operation_breakdown
-from effsim.cost.collectives import collective_cost
-from effsim.cost.deployment import Deployment, deploy
+from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import Coefficients, build_device
 from effsim.cost.estimate import Estimate, number_arrays
 from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
+from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_WEIGHTS, exchange_gradients
 from effsim.cost.serving import server_power
 from effsim.cost.training_memory import RESERVE_BYTES, TrainingMemory, require_fit
 from effsim.cost.uncertainty import log_sd
@@ -19,7 +19,7 @@ from effsim.errors import SpecError
 from effsim.results import Provenance
 from effsim.specs.model import Transformer
 from effsim.workload.features import Iteration, feature_matrix
-from effsim.workload.operations import Collective, OpTable, Parallelism, build_table
+from effsim.workload.operations import OpTable, Parallelism, build_table
 from effsim.workload.optimizers import Optimizer, optimizer, update
 from effsim.workload.training import Recompute, activation_bytes, backward, recomputed
 
@@ -91,7 +91,7 @@ class TrainingEstimate(Estimate):
     provenance: Provenance
 
 
-def estimate_training(
+def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     model: Any,
     accelerator: Any,
     num_accelerators: int = 1,
@@ -152,8 +152,8 @@ def estimate_training(
         raise SpecError(f"num_accelerators: {num_accelerators} is no multiple of tensor x pipeline x context parallel = {ranks}")
     shared = bool(sequence_parallel) and tensor_parallel > 1
     parallelism = Parallelism(tensor_parallel, pipeline_parallel, expert_parallel, num_accelerators // ranks, context_parallel, shared)
-    settings = {"precision": precision, "engine": engine, "node": node, "network": network, "power_limit_w": power_limit_w, "calibration": calibration}
-    deployment = deploy(model, accelerator, parallelism, phase="train", **settings)
+    settings = Settings(precision, None, engine, node, network, power_limit_w, None, calibration, "train")
+    deployment = deploy(model, accelerator, parallelism, settings)
     step = training_step(deployment, recompute, zero_stage, optimizer, virtual_pipeline_stages)
     return estimate_step(step, global_batch_size, micro_batch_size, sequence_length)
 
@@ -236,8 +236,8 @@ def training_memory(step: Step, batch: Batch) -> TrainingMemory:
     head = next((op.cols for op in table.operations if op.name == "logits"), 0)
     logits = batch.micro_batch_size * batch.sequence_length / p.context * head * 6.0  # fp32 logits and their 16-bit gradient
     return TrainingMemory(
-        weights_bytes=table.weight_bytes / (owners if recipe.zero_stage >= 3 else 1),
-        gradients_bytes=4.0 * step.weights / (owners if recipe.zero_stage >= 2 else 1),
+        weights_bytes=table.weight_bytes / (owners if recipe.zero_stage == SHARDED_WEIGHTS else 1),
+        gradients_bytes=4.0 * step.weights / (owners if recipe.zero_stage >= SHARDED_GRADIENTS else 1),
         optimizer_bytes=recipe.optimizer.state_bytes * step.weights / (owners if recipe.zero_stage >= 1 else 1),
         activations_bytes=each * kept,
         logits_bytes=logits if p.pipeline == 1 else np.zeros_like(logits),
@@ -260,7 +260,7 @@ def predict(step: Step, coefficients: Coefficients, batch: Batch) -> dict[str, A
     compute_s = count * slowest_s + host_s
     bubble_s = (p.pipeline - 1) / step.recipe.virtual_stages * stage_s
     change, _ = _evaluated(step, step.update, coefficients, Iteration(prefill_seqs=1.0, prefill_tokens=np.ones_like(count)))
-    exchange_s, wire_bytes = _exchange(step, coefficients, count)
+    exchange_s, wire_bytes = exchange_gradients(deployment.fabric, p, coefficients, (step.recipe.zero_stage, step.weights, count))
     hidden_s = deployment.engine.communication_overlap.value * np.minimum(exchange_s, compute_s / 2.0)
     time_s = compute_s + bubble_s + exchange_s - hidden_s + change.time_s
     device = build_device(deployment.accelerator, coefficients, deployment.power_limit_w)
@@ -289,32 +289,6 @@ def _costs(step: Step, table: OpTable, coefficients: Coefficients) -> CostTable:
     deployment = step.deployment
     device = build_device(deployment.accelerator, coefficients, deployment.power_limit_w)
     return cost_table(table, device, deployment.fabric, deployment.engine.launch_overhead.value)
-
-
-def _exchange(step: Step, coefficients: Coefficients, micro_batches: Any) -> tuple[Any, Any]:
-    """Return time [s] and bytes on the wire of gradients and weights over data-parallel ranks, once per step.
-
-    ZeRO 0: all-reduce of fp32 gradients; 1 and 2: reduce-scatter of them and all-gather of 16-bit weights; 3: the all-gather twice per
-    micro-batch. Source: Rajbhandari et al., arXiv:1910.02054, section 7.
-    """
-    zero, weights = step.recipe.zero_stage, step.weights
-    plan: list[tuple[Collective, float, Any]] = [("all_reduce", 4.0 * weights, 1.0)]
-    if zero in {1, 2}:
-        plan = [("reduce_scatter", 4.0 * weights, 1.0), ("all_gather", 2.0 * weights, 1.0)]
-    if zero == 3:  # noqa: PLR2004 -- the stage
-        plan = [("reduce_scatter", 4.0 * weights, 1.0), ("all_gather", 2.0 * weights, 2.0 * micro_batches)]
-    time_s, wire_bytes = np.zeros_like(micro_batches), np.zeros_like(micro_batches)
-    if step.deployment.parallelism.data == 1:
-        return time_s, wire_bytes
-    for pattern, payload_bytes, times in plan:
-        cost = collective_cost(pattern, "data", step.deployment.parallelism, step.deployment.fabric)
-        lines = [
-            a * coefficients.collective_latency_factor + b * payload_bytes / coefficients.link_efficiency
-            for a, b in zip(cost.alpha_s, cost.beta_s_per_byte, strict=True)
-        ]
-        time_s = time_s + times * min(lines)
-        wire_bytes = wire_bytes + times * cost.wire_per_byte * payload_bytes
-    return time_s, wire_bytes
 
 
 def _outputs(step: Step, batch: Batch, run: tuple[Any, Any]) -> dict[str, Any]:

@@ -70,11 +70,12 @@ def _lower(key: _Key, parallelism: Parallelism, settings: Numerics, phase: Liter
     model = key.model
     fmt = formats.format_on(settings.precision, settings.dtypes)
     base = formats.base_format(settings.precision)
-    experts_only = isinstance(model, Transformer) and model.quantized_part == "experts"
+    part = model.quantized_part if isinstance(model, Transformer) else "linear"
     low = Lowering(
         hidden=model.hidden_size if isinstance(model, Transformer) else model.layer_sizes[0],
         parallelism=parallelism,
-        linear=base if experts_only else fmt,
+        linear=fmt if part == "linear" else base,
+        ffn=base if part == "experts" else fmt,
         experts=fmt,
         base=base,
         kv_bytes=formats.kv_bytes(settings.kv_precision),

@@ -12,7 +12,9 @@ from effsim.workload.features import Feature
 
 Array = npt.NDArray[np.float64]
 Linear = Mapping[Feature, float]
-Kind = Literal["gemm", "grouped_gemm", "prefill_attention", "decode_attention", "scan", "elementwise", "embedding", "sampling", "optimizer", "transfer", "collective"]
+Kind = Literal[
+    "gemm", "grouped_gemm", "prefill_attention", "decode_attention", "scan", "elementwise", "embedding", "sampling", "optimizer", "transfer", "collective"
+]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
 Axis = Literal["tensor", "expert", "data", "context", "pipeline", "host"]
 

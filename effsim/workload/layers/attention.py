@@ -2,8 +2,8 @@
 
 from effsim.specs.model import Attention, SparseIndexer
 from effsim.workload.features import DECODE_SEQS, PREFILL_TOKENS, TOKENS, Feature
-from effsim.workload.layers.common import Lowering, elementwise, gemm, tensor_reduce
-from effsim.workload.operations import CacheLayer, Linear, Operation
+from effsim.workload.layers.common import Lowering, collective, elementwise, gemm, tensor_reduce
+from effsim.workload.operations import CacheLayer, Operation
 
 SOFTMAX_FLOP = 5.0  # maximum, subtract, exponential, sum, divide: per score
 
@@ -18,12 +18,15 @@ def lower(low: Lowering, mixer: Attention, count: float) -> list[Operation]:
     kv_heads = max(1, mixer.kv_heads // low.tensor)
     d_k, d_v = mixer.head_dim, mixer.value_head_dim or mixer.head_dim
     queries = heads * d_k * (2 if mixer.output_gate else 1)
-    keys = 0 if mixer.shares_kv else kv_heads * (d_k + d_v)
+    keys = kv_heads * (d_k if mixer.shares_kv else d_k + d_v)
     ops = gemm(low, "attention.qkv", count, (low.hidden, queries + keys), bias=mixer.qkv_bias)
     ops += _rotate(low, mixer, count, heads * d_k + kv_heads * d_k, kv_heads * (d_k + d_v))
     if mixer.indexer is not None:
         ops += indexer(low, mixer.indexer, count, low.hidden)
     ops += score(low, mixer, count, Heads(heads, kv_heads, d_k, d_v))
+    ops += ring(low, count, kv_heads * (d_k + d_v))
+    if mixer.head_gate:
+        ops += gemm(low, "attention.head_gate", count, (low.hidden, heads))
     if mixer.output_gate:
         byte = low.activation_bytes
         ops.append(elementwise("attention.gate", count, {TOKENS: float(heads * d_v)}, (5.0, 2 * byte, byte)))
@@ -85,19 +88,31 @@ def score(low: Lowering, mixer: Attention, count: float, heads: Heads) -> list[O
     ]
 
 
-def indexer(low: Lowering, spec: SparseIndexer, count: float, query_width: int) -> list[Operation]:
-    """Return the lightning indexer: its projections, and one narrow fp8 score of every query with every cached key.
+def ring(low: Lowering, count: float, numbers: int) -> list[Operation]:
+    """Return the passing round of keys and values among context ranks: each ends up having seen those of all."""
+    ranks = low.parallelism.context
+    if ranks == 1:
+        return []
+    return [collective("attention.ring", count, "all_gather", "context", {TOKENS: ranks * numbers * low.activation_bytes})]
 
-    Its one key head is replicated over tensor ranks. Source: DeepSeek-V3.2-Exp report (2025-09), section 2.1.
+
+def indexer(low: Lowering, spec: SparseIndexer, count: float, query_width: int) -> list[Operation]:
+    """Return the indexer: its projections, and one narrow score of every query with every cached key, at one byte a number.
+
+    Its one key head is replicated over tensor ranks. Source: DeepSeek-V3.2-Exp report (2025-09), section 2.1. A layer that
+    takes the choice of an earlier one has no work.
     """
-    ops = gemm(low, "indexer.query", count, (query_width, spec.heads * spec.head_dim))
-    ops += gemm(low, "indexer.key", count, (low.hidden, spec.head_dim + spec.heads))
+    if spec.reused:
+        return []
+    width = low.hidden if spec.kind == "block" else query_width
+    head_weights = spec.heads if spec.kind == "lightning" else 0
+    ops = gemm(low, "indexer.query", count, (width, spec.heads * spec.head_dim))
+    ops += gemm(low, "indexer.key", count, (low.hidden, spec.head_dim + head_weights))
     pairs, cached, fresh = Feature("prefill_pairs", 0, 0, low.causal), Feature("decode_keys"), Feature("prefill_keys")
-    flop = spec.heads * (2.0 * spec.head_dim + 2.0)
-    read: Linear = {fresh: float(spec.head_dim)}
-    ops.append(Operation("indexer.prefill", "prefill_attention", count, {pairs: flop}, read, {pairs: 4.0}, low.base.compute, kernels=2.0))
+    flop, dtype = spec.heads * (2.0 * spec.head_dim + 2.0), low.base.compute
+    ops.append(Operation("indexer.prefill", "prefill_attention", count, {pairs: flop}, {fresh: float(spec.head_dim)}, {pairs: 4.0}, dtype, kernels=2.0))
     ops.append(
-        Operation("indexer.decode", "decode_attention", count, {cached: flop}, {cached: float(spec.head_dim)}, {cached: 4.0}, low.base.compute, kernels=2.0)
+        Operation("indexer.decode", "decode_attention", count, {cached: flop}, {cached: float(spec.head_dim)}, {cached: 4.0}, dtype, kernels=2.0)
     )
     return ops
 
@@ -105,6 +120,6 @@ def indexer(low: Lowering, spec: SparseIndexer, count: float, query_width: int) 
 def cache(low: Lowering, mixer: Attention, layers: float) -> CacheLayer:
     """Return what these layers keep per token: ``2 · kv_heads · head_dim`` numbers a layer, replicated where ranks exceed heads."""
     kv_heads = max(1, mixer.kv_heads // low.tensor)
-    numbers = 0 if mixer.shares_kv else kv_heads * (mixer.head_dim + (mixer.value_head_dim or mixer.head_dim))
-    index = mixer.indexer.head_dim if mixer.indexer else 0
+    numbers = kv_heads * (mixer.head_dim + (mixer.value_head_dim or mixer.head_dim))
+    index = mixer.indexer.head_dim if mixer.indexer and not mixer.indexer.reused else 0
     return CacheLayer(layers * (numbers * low.kv_bytes + index), mixer.window or mixer.chunk or 0)

@@ -18,7 +18,8 @@ class Lowering:
     Args:
         hidden: Width of the residual stream.
         parallelism: Ranks.
-        linear: Format of the block's dense matrices.
+        linear: Format of the mixers' matrices.
+        ffn: Format of dense feed-forward layers and shared experts.
         experts: Format of the experts' matrices.
         base: Format of embedding, head, router and norms.
         kv_bytes: Per number in the KV cache [bytes].
@@ -30,6 +31,7 @@ class Lowering:
     hidden: int
     parallelism: Parallelism
     linear: Format
+    ffn: Format
     experts: Format
     base: Format
     kv_bytes: float

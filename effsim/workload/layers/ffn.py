@@ -20,9 +20,9 @@ def lower_dense(low: Lowering, ffn: DenseFfn, count: float, name: str = "ffn") -
     """Return the operations of ``count`` dense feed-forward layers: up (and gate) in one product, activation, down, reduction."""
     width = low.split("intermediate_size", ffn.intermediate_size)
     columns = width * (2 if ffn.activation in GATED else 1)
-    ops = gemm(low, f"{name}.up", count, (low.hidden, columns), bias=ffn.bias)
+    ops = gemm(low, f"{name}.up", count, (low.hidden, columns), fmt=low.ffn, bias=ffn.bias)
     ops.append(_activation(low, f"{name}.activation", count, ffn.activation, {TOKENS: float(width)}))
-    ops += gemm(low, f"{name}.down", count, (width, low.hidden), bias=ffn.bias)
+    ops += gemm(low, f"{name}.down", count, (width, low.hidden), fmt=low.ffn, bias=ffn.bias)
     return ops + tensor_reduce(low, name, count)
 
 
@@ -44,7 +44,7 @@ def lower_moe(low: Lowering, ffn: MoeFfn, count: float) -> list[Operation]:
     ops.append(_dispatch(low, ffn, count))
     ops += _exchange(low, ffn, count, "moe.dispatch", space)
     if ffn.latent_size:
-        ops += gemm(low, "moe.latent_down", count, (low.hidden, ffn.latent_size))
+        ops += gemm(low, "moe.latent_down", count, (low.hidden, ffn.latent_size), fmt=low.ffn)
     columns = width * (2 if ffn.activation in GATED else 1)
     shape = _Group(pairs, touched, float(local))
     ops += _grouped(low, "moe.up", count, (space, columns), shape, bias=ffn.bias)
@@ -54,7 +54,7 @@ def lower_moe(low: Lowering, ffn: MoeFfn, count: float) -> list[Operation]:
     ops.append(elementwise("moe.combine", count, scaled(pairs, space), (2.0, byte, byte)))
     ops += _exchange(low, ffn, count, "moe.collect", space)
     if ffn.latent_size:
-        ops += gemm(low, "moe.latent_up", count, (ffn.latent_size, low.hidden))
+        ops += gemm(low, "moe.latent_up", count, (ffn.latent_size, low.hidden), fmt=low.ffn)
     return ops + _shared(low, ffn, count) + tensor_reduce(low, "moe", count)
 
 
@@ -111,9 +111,9 @@ def _shared(low: Lowering, ffn: MoeFfn, count: float) -> list[Operation]:
         return []
     width = low.split("shared_intermediate_size", ffn.shared_intermediate_size)
     columns = width * (2 if ffn.activation in GATED else 1)
-    ops = gemm(low, "moe.shared_up", count, (low.hidden, columns))
+    ops = gemm(low, "moe.shared_up", count, (low.hidden, columns), fmt=low.ffn)
     ops.append(_activation(low, "moe.shared_activation", count, ffn.activation, {TOKENS: float(width)}))
-    ops += gemm(low, "moe.shared_down", count, (width, low.hidden))
+    ops += gemm(low, "moe.shared_down", count, (width, low.hidden), fmt=low.ffn)
     if ffn.shared_gate:
         ops += gemm(low, "moe.shared_gate", count, (low.hidden, 1), fmt=low.base)
     return ops

@@ -37,6 +37,7 @@ def lower(low: Lowering, mixer: LatentAttention, count: float) -> list[Operation
     shape = attention.Heads(heads, heads, nope + rope, value)
     ops += [op for op in attention.score(low, expanded, count, shape) if op.kind == "prefill_attention"]
     ops.append(_decode_score(low, mixer, count, heads))
+    ops += attention.ring(low, count, rank + rope)
     ops += gemm(low, "attention.output", count, (heads * value, low.hidden))
     return ops + tensor_reduce(low, "attention", count)
 
@@ -67,5 +68,5 @@ def _decode_score(low: Lowering, mixer: LatentAttention, count: float, heads: in
 
 def cache(low: Lowering, mixer: LatentAttention, layers: float) -> CacheLayer:
     """Return what these layers keep per token: ``rank + rope`` numbers a layer, the same on every tensor rank."""
-    index = mixer.indexer.head_dim if mixer.indexer else 0
+    index = mixer.indexer.head_dim if mixer.indexer and not mixer.indexer.reused else 0
     return CacheLayer(layers * ((mixer.kv_lora_rank + mixer.qk_rope_head_dim) * low.kv_bytes + index))
