@@ -23,11 +23,12 @@ class Level:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fabric:
-    """Accelerators joined by ``inner`` in domains of ``domain``, and by ``outer`` (None: not at all) beyond."""
+    """Accelerators joined by ``inner`` in domains of ``domain``, and by ``outer`` (None: not at all) beyond; ``host``: to its host."""
 
     domain: int
     inner: Level | None
     outer: Level | None
+    host: Level | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,9 +97,9 @@ def collective_cost(pattern: Collective, axis: Axis, parallelism: Parallelism, f
 
 def _send(axis: Axis, parallelism: Parallelism, fabric: Fabric) -> LinearCost:
     within = parallelism.accelerators <= fabric.domain and fabric.inner is not None
-    level = fabric.inner if within else fabric.outer
+    level = {"host": fabric.host, "pool": fabric.outer or fabric.inner}.get(axis, fabric.inner if within else fabric.outer)
     if level is None:
-        raise SpecError(f"{axis}_parallel: stages reach beyond the {fabric.domain} accelerators that are joined; give a node with a network (node=)")
+        raise SpecError(f"{axis}: no link is known for it (domain of {fabric.domain} accelerators); give a node with a network (node=)")
     return LinearCost((level.latency_s, level.latency_s), (1.0 / level.bytes_per_s, 1.0 / level.bytes_per_s), 1.0)
 
 

@@ -62,6 +62,7 @@ class Settings:
         calibration: See :func:`~effsim.cost.device.prior_for`.
         phase: ``serve`` or ``train``.
         attention: ``tiled`` or ``naive``.
+        sparsity: Of the weights: ``none``, ``unstructured`` or ``2:4``.
     """
 
     precision: str | None = None
@@ -74,6 +75,7 @@ class Settings:
     calibration: Any = "auto"
     phase: Literal["serve", "train"] = "serve"
     attention: Literal["tiled", "naive"] = "tiled"
+    sparsity: str = "none"
 
 
 def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Settings) -> Deployment:
@@ -92,7 +94,9 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
     standing = settings.node or acc.default_node
     host = loading.node(standing) if standing else None
     software = loading.engine(settings.engine)
-    formats = dataclasses.replace(numerics(net, settings.precision, settings.kv_precision, dtypes(acc)), attention=settings.attention)
+    formats = dataclasses.replace(
+        numerics(net, settings.precision, settings.kv_precision, dtypes(acc)), attention=settings.attention, sparsity=settings.sparsity
+    )
     utilization = settings.memory_utilization
     return Deployment(
         model=net,
@@ -109,19 +113,23 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
     )
 
 
+HOST_LATENCY_S = 5e-6  # of a copy over PCIe, from call to last byte; NVIDIA, CUDA C++ Best Practices Guide (2025); wide
+
+
 def fabric_of(accelerator: Accelerator, node: Node | None, between: Network | None = None) -> Fabric:
-    """Return the two levels of network around an accelerator.
+    """Return the two levels of network around an accelerator, and its link to the host.
 
     Inside: the accelerator's own links, else the node's bus. Outside: the network given, else the node's.
     """
     inner, domain = _inner(accelerator, node)
+    host = Level(HOST_LATENCY_S, accelerator.host_link.value) if accelerator.host_link else None
     if between is not None:
-        return Fabric(domain, inner, _level(between, between.bandwidth.value))
+        return Fabric(domain, inner, _level(between, between.bandwidth.value), host)
     if node is None or node.scale_out_network is None:
-        return Fabric(domain, inner, None)
+        return Fabric(domain, inner, None, host)
     outer = loading.network(node.scale_out_network)
     rate = node.scale_out_bandwidth.value if node.scale_out_bandwidth else outer.bandwidth.value
-    return Fabric(domain, inner, _level(outer, rate))
+    return Fabric(domain, inner, _level(outer, rate), host)
 
 
 def _inner(accelerator: Accelerator, node: Node | None) -> tuple[Level | None, int]:

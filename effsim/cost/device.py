@@ -117,9 +117,10 @@ class Device:
 
 
 def dtypes(accelerator: Accelerator) -> frozenset[str]:
-    """Return the dtypes that an accelerator multiplies, with those that substitutes compute at their rate."""
+    """Return the dtypes that an accelerator multiplies, those that substitutes compute, and, suffixed ``:2:4``, its sparse ones."""
     own = set(accelerator.peak)
-    return frozenset(own | {dtype for dtype, others in SUBSTITUTES.items() if own & set(others)})
+    sparse = {f"{dtype}:2:4" for dtype in accelerator.sparse_peak}
+    return frozenset(own | {dtype for dtype, others in SUBSTITUTES.items() if own & set(others)} | sparse)
 
 
 def build_device(accelerator: Accelerator, coefficients: Coefficients, power_limit_w: float | None = None) -> Device:
@@ -131,6 +132,7 @@ def build_device(accelerator: Accelerator, coefficients: Coefficients, power_lim
     figures = {dtype: accelerator.peak_for(dtype) for dtype in dtypes(accelerator)}
     peaks = {dtype: figure.value for dtype, figure in figures.items() if figure is not None}
     peaks.setdefault("fp32", min(peaks.values()))
+    peaks |= {f"{dtype}:2:4": figure.value for dtype, figure in accelerator.sparse_peak.items()}
     return Device(
         name=accelerator.name,
         peak_flop_per_s=peaks,

@@ -53,7 +53,8 @@ def require_weights(memory: ServingMemory, name: str, device: str, ranks: int) -
     raise InfeasibleError(
         f"{name} does not fit on {device}: "
         f"weights {memory.weights_bytes / BYTES_PER_GIB:.1f} GiB and engine reserve "
-        f"{memory.reserve_bytes / BYTES_PER_GIB:.1f} GiB per device, {memory.usable_bytes / BYTES_PER_GIB:.1f} GiB usable: {short / BYTES_PER_GIB:.1f} GiB short, before any KV cache.",
+        f"{memory.reserve_bytes / BYTES_PER_GIB:.1f} GiB per device, "
+        f"{memory.usable_bytes / BYTES_PER_GIB:.1f} GiB usable: {short / BYTES_PER_GIB:.1f} GiB short, before any KV cache.",
         "accelerator memory",
         (more, "a narrower precision (fp8, int4)", "an accelerator with more memory"),
     )

@@ -1,7 +1,7 @@
 """Steady-state serving: latency, throughput, power and energy of a batch that is refilled as requests finish."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,8 @@ def estimate_serving(  # noqa: PLR0913, PLR0917 -- the public contract
     network: Any = None,
     gpu_memory_utilization: float | None = None,
     calibration: Any = "auto",
+    attention: Literal["tiled", "naive"] = "tiled",
+    sparsity: str = "none",
 ) -> ServingEstimate:
     """Return latency, throughput, power and energy of serving in steady state.
 
@@ -111,13 +113,15 @@ def estimate_serving(  # noqa: PLR0913, PLR0917 -- the public contract
         network: Between nodes; None: the node's.
         gpu_memory_utilization: None: the engine's default.
         calibration: ``auto``, ``none``, a name or a path.
+        attention: ``tiled``, or ``naive``: scores are written to memory.
+        sparsity: Of the weights: ``none``, ``unstructured`` (no gain) or ``2:4``.
 
     Raises:
         SpecError: An argument is malformed or unknown.
         InfeasibleError: Weights, or the cache of a single scalar load, do not fit.
     """
     parallelism = Parallelism(tensor_parallel, pipeline_parallel, expert_parallel, data_parallel)
-    settings = Settings(precision, kv_precision, engine, node, network, power_limit_w, gpu_memory_utilization, calibration)
+    settings = Settings(precision, kv_precision, engine, node, network, power_limit_w, gpu_memory_utilization, calibration, "serve", attention, sparsity)
     deployment = deploy(model, accelerator, parallelism, settings)
     budget = max_num_batched_tokens or deployment.engine.max_num_batched_tokens or 8192
     return estimate_load(deployment, batch, prompt_tokens, output_tokens, budget)

@@ -190,9 +190,8 @@ def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, seq
     replicas = deployment.parallelism.data
     uneven = batch.global_batch_size % (batch.micro_batch_size * replicas) != 0.0
     if scalar and uneven[0]:
-        raise SpecError(
-            f"global_batch_size: {batch.global_batch_size[0]:g} is no multiple of micro_batch_size x data-parallel ranks = {batch.micro_batch_size[0]:g} x {replicas}"
-        )
+        ranks = f"{batch.micro_batch_size[0]:g} x {replicas}"
+        raise SpecError(f"global_batch_size: {batch.global_batch_size[0]:g} is no multiple of micro_batch_size x data-parallel ranks = {ranks}")
     memory = training_memory(step, batch)
     if scalar:
         require_fit(memory, deployment.model.name, deployment.accelerator.name, zero_stage=step.recipe.zero_stage, recompute=step.recipe.recompute)

@@ -94,8 +94,10 @@ def model_class(spec: Any) -> str:
 
 
 def report(path: Path | str, calibration: str = "none") -> pd.DataFrame:
-    """Return errors by accelerator and model class: rows, refusals, and per output the median and mean absolute percentage error,
-    the median signed error, and the share of measurements inside the 90 % interval [%].
+    """Return errors by accelerator and model class.
+
+    Rows, refusals, and per output the median and mean absolute percentage error, the median signed error, and the share of
+    measurements inside the 90 % interval, in percent.
     """
     rows = predictions(Path(path), calibration)
     groups = [((gpu, kind), part) for (gpu, kind), part in rows.groupby(["gpu", "kind"], sort=True)] + [(("all", "all"), rows)]

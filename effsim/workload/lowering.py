@@ -19,12 +19,14 @@ class Numerics:
     """Formats of weights and KV cache, by name, and the dtypes that the device multiplies.
 
     ``attention`` is ``tiled`` (scores stay on chip) or ``naive`` (written to memory), so that the gain of tiling can be shown.
+    ``sparsity`` is that of the weights.
     """
 
     precision: str
     kv_precision: str
     dtypes: frozenset[str]
     attention: Literal["tiled", "naive"] = "tiled"
+    sparsity: str = "none"
 
 
 def numerics(model: Model, precision: str | None, kv_precision: str | None, dtypes: Collection[str]) -> Numerics:
@@ -68,7 +70,7 @@ class _Key:
 @functools.lru_cache(maxsize=256)
 def _lower(key: _Key, parallelism: Parallelism, settings: Numerics, phase: Literal["serve", "train"]) -> OpTable:
     model = key.model
-    fmt = formats.format_on(settings.precision, settings.dtypes)
+    fmt = formats.sparse_format(formats.format_on(settings.precision, settings.dtypes), settings.sparsity, settings.dtypes)
     base = formats.base_format(settings.precision)
     part = model.quantized_part if isinstance(model, Transformer) else "linear"
     low = Lowering(

@@ -16,7 +16,7 @@ Kind = Literal[
     "gemm", "grouped_gemm", "prefill_attention", "decode_attention", "scan", "elementwise", "embedding", "sampling", "optimizer", "transfer", "collective"
 ]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
-Axis = Literal["tensor", "expert", "data", "context", "pipeline", "host"]
+Axis = Literal["tensor", "expert", "data", "context", "pipeline", "host", "pool"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class OpTable:
         return np.array([getattr(op, name) for op in self.operations], dtype=float)
 
 
-_ORDER = {"gemm": 0, "grouped_gemm": 0, "collective": 2}
+_ORDER = {"gemm": 0, "grouped_gemm": 0, "collective": 2, "transfer": 2}
 
 
 def build_table(
@@ -163,7 +163,7 @@ def build_table(
         operations=ordered,
         features=features,
         num_gemms=sum(_ORDER.get(op.kind, 1) == 0 for op in ordered),
-        num_collectives=sum(op.kind == "collective" for op in ordered),
+        num_collectives=sum(op.kind in {"collective", "transfer"} for op in ordered),
         parallelism=parallelism,
         weight_bytes=weight_bytes,
         parameters=parameters,

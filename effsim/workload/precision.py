@@ -78,6 +78,33 @@ def format_on(name: str, dtypes: Collection[str]) -> Format:
     return dataclasses.replace(chosen, compute=sixteen, activation_bytes=2.0, dequantize_flop=_DEQUANTIZE_FLOP)
 
 
+SPARSITIES: Final = ("none", "unstructured", "2:4")
+_MASK_BYTES: Final = 1.0 / 8.0  # two bits for each of the two weights kept of four
+
+
+def sparse_format(fmt: Format, sparsity: str, dtypes: Collection[str]) -> Format:
+    """Return a format with weight sparsity.
+
+    Unstructured zeros change nothing: dense units multiply them and dense kernels load them. 2:4 halves the stored values, adds a
+    mask of one bit a weight, and runs on the sparse units, whose dtype carries the suffix ``:2:4``. (Structured pruning changes
+    shapes: see :mod:`effsim.workload.pruning`.) Source: Mishra et al., Accelerating Sparse Deep Neural Networks, arXiv:2104.08378.
+
+    Raises:
+        SpecError: An unknown sparsity, or a device without sparse units for the dtype.
+
+    >>> sparse_format(format_on("bf16", {"bf16", "bf16:2:4"}), "2:4", {"bf16", "bf16:2:4"}).weight_bytes
+    1.125
+    """
+    if sparsity not in SPARSITIES:
+        raise SpecError(f"sparsity: unknown {sparsity!r}; {suggest(sparsity, SPARSITIES)}allowed: {', '.join(SPARSITIES)}")
+    if sparsity != "2:4":
+        return fmt
+    dtype = f"{fmt.compute}:2:4"
+    if dtype not in dtypes or fmt.dequantize_flop:
+        raise SpecError(f"sparsity: the device has no 2:4 units for {fmt.compute}; dense kernels gain nothing from zeros")
+    return dataclasses.replace(fmt, weight_bytes=0.5 * fmt.weight_bytes + _MASK_BYTES, compute=dtype)
+
+
 def base_format(name: str) -> Format:
     """Return the format of what a quantised variant leaves alone (embedding, head, router, norms): bf16, or the precision itself.
 

@@ -111,9 +111,7 @@ def indexer(low: Lowering, spec: SparseIndexer, count: float, query_width: int) 
     pairs, cached, fresh = Feature("prefill_pairs", 0, 0, low.causal), Feature("decode_keys"), Feature("prefill_keys")
     flop, dtype = spec.heads * (2.0 * spec.head_dim + 2.0), low.base.compute
     ops.append(Operation("indexer.prefill", "prefill_attention", count, {pairs: flop}, {fresh: float(spec.head_dim)}, {pairs: 4.0}, dtype, kernels=2.0))
-    ops.append(
-        Operation("indexer.decode", "decode_attention", count, {cached: flop}, {cached: float(spec.head_dim)}, {cached: 4.0}, dtype, kernels=2.0)
-    )
+    ops.append(Operation("indexer.decode", "decode_attention", count, {cached: flop}, {cached: float(spec.head_dim)}, {cached: 4.0}, dtype, kernels=2.0))
     return ops
 
 
