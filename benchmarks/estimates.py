@@ -7,6 +7,7 @@ Run: python benchmarks/estimates.py
 """
 
 import argparse
+import functools
 import time
 
 import numpy as np
@@ -40,15 +41,22 @@ def main():
     prompt = draw.integers(32, 4097, given.configurations)
     output = draw.integers(32, 2049, given.configurations)
     for name, ranks in MODELS:
-        kernels = len(deploy(name, "h100_sxm", Parallelism(tensor=ranks), Settings()).table.operations)
-        plain = np.linspace(0.0, 1.0, given.configurations)
-        array_s = best_of(given.runs, lambda: effsim.estimate_serving(name, "h100_sxm", tensor_parallel=ranks, batch=batch, prompt_tokens=prompt, output_tokens=output))
-        floor_s = best_of(given.runs, lambda: [np.exp(plain) for _ in range(kernels * len(CASES))])
-        scalar_s = best_of(50 * given.runs, lambda: effsim.estimate_serving(name, "h100_sxm", tensor_parallel=ranks, batch=16))
-        print(
-            f"{name} (TP{ranks}, {kernels} kernels): {given.configurations / array_s:,.0f} predictions/s, "
-            f"{array_s / floor_s:.1f} x one exp per kernel and iteration; one scalar call {1e3 * scalar_s:.2f} ms"
-        )
+        print(measured(name, ranks, (batch, prompt, output), given.runs))
+
+
+def measured(name, ranks, loads, runs):
+    """Return one line of figures for a model."""
+    batch, prompt, output = loads
+    kernels = len(deploy(name, "h100_sxm", Parallelism(tensor=ranks), Settings()).table.operations)
+    plain = np.linspace(0.0, 1.0, len(batch))
+    estimate = functools.partial(effsim.estimate_serving, name, "h100_sxm", tensor_parallel=ranks)
+    array_s = best_of(runs, lambda: estimate(batch=batch, prompt_tokens=prompt, output_tokens=output))
+    floor_s = best_of(runs, lambda: [np.exp(plain) for _ in range(kernels * len(CASES))])
+    scalar_s = best_of(50 * runs, lambda: estimate(batch=16))
+    return (
+        f"{name} (TP{ranks}, {kernels} kernels): {len(batch) / array_s:,.0f} predictions/s, "
+        f"{array_s / floor_s:.1f} x one exp per kernel and iteration; one scalar call {1e3 * scalar_s:.2f} ms"
+    )
 
 
 if __name__ == "__main__":
