@@ -8,15 +8,23 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from effsim.documents import parse_yaml
+from effsim import catalog
+from effsim.documents import parse_yaml, read_yaml
 from effsim.errors import EffSimError, SpecError
 from effsim.specs.loading import accelerator
+from effsim.specs.models import model
 from effsim.specs.scenario import load_scenario
 from effsim.units import UNITS, parse_quantity
 
 ROOT = Path(__file__).parent.parent
 ACCELERATOR, SCENARIO = ((ROOT / "tests" / "data" / f"sound_{kind}.yaml").read_text(encoding="utf-8") for kind in ("accelerator", "scenario"))
-LOADERS = {"accelerator": accelerator, "scenario": load_scenario}
+MODEL = read_yaml(catalog.files("models")["mixtral-8x7b"])
+HF_CONFIG = {
+    "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336,
+    "max_position_embeddings": 32768, "num_attention_heads": 32, "num_experts_per_tok": 2, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "num_local_experts": 8, "rms_norm_eps": 1e-05, "sliding_window": None, "tie_word_embeddings": False, "torch_dtype": "bfloat16", "vocab_size": 32000,
+}  # fmt: skip
+LOADERS = {"accelerator": accelerator, "scenario": load_scenario, "model": model}
 
 fragments = st.sampled_from(
     [
@@ -118,11 +126,22 @@ def test_any_value_anywhere_in_a_specification_is_accepted_or_refused(path, valu
     refused_or_sound("accelerator", document)
 
 
+@given(st.sampled_from(places(MODEL)[1:]), values)
+def test_any_value_anywhere_in_a_model_is_accepted_or_refused(path, value):
+    refused_or_sound("model", put(MODEL, path, value))
+
+
+@given(st.sampled_from(sorted(HF_CONFIG)), values | st.integers(-1, 10))
+def test_any_value_in_a_hugging_face_config_is_accepted_or_refused(field, value):
+    refused_or_sound("model", {**HF_CONFIG, field: value})
+
+
 def refused_or_sound(kind: str, document: dict[str, object]) -> None:
     try:
         LOADERS[kind](document)
     except EffSimError as error:
         assert len(str(error)) < 1000
+        assert "\n" not in str(error)
 
 
 @given(st.integers(0, len(SCENARIO) - 1), st.integers(0, 40), st.lists(fragments, max_size=4).map("".join))

@@ -42,11 +42,16 @@ def explain(error: ValidationError, spec: type[BaseModel], document: dict[str, A
     first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
     loc = (*first["loc"], first["ctx"]["field"]) if first["type"] == MISPLACED_TRUTH else first["loc"]
     location = tuple(part for part in loc if not _is_tag(part, document, loc))
-    field = ".".join(str(part)[:60] for part in location) or "the document"
+    field = ".".join(_label(part) for part in location) or "the document"
     line = _line(where, location)
     place = f"{where}{f', line {line}' if line else ''}: {field}"
     more = f" ({len(mistakes) - 1} more mistakes in this file)" if len(mistakes) > 1 else ""
     return f"{place}: {_reason(first, spec, document, location)}{more}"
+
+
+def _label(part: str | int) -> str:
+    text = str(part)[:60]
+    return text if text.isprintable() else repr(text)
 
 
 def _is_tag(part: str | int, document: Any, loc: tuple[str | int, ...]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from effsim import catalog
 from effsim.documents import read_yaml
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 from effsim.specs import loading
 from effsim.specs.hf.importer import from_hf_config, read_hf_folder
 from effsim.specs.model import Mlp, Model, MoeFfn, Transformer
@@ -53,8 +53,10 @@ def model(name: str | Path | dict[str, Any] | Model) -> Model:
     if isinstance(name, dict):
         return from_hf_config(name) if "model_type" in name else _validated(name, "model given as a dict")
     if not isinstance(name, (str, Path)):
-        raise SpecError(f"expected the name of a model, a path or a dict, got {name!r}")
+        raise SpecError(f"expected the name of a model, a path or a dict, got {shown(name)}")
     text = str(name)
+    if not text.strip():
+        raise catalog.unknown("models", text)
     found = _named(text)
     return found if found is not None else _from_path(text)
 
@@ -64,7 +66,7 @@ def _named(text: str) -> Model | None:
     precision = None
     candidate = catalog.canonical(text)
     while True:
-        path = catalog.find("models", candidate) or catalog.find("models", candidate.rsplit("/", 1)[-1])
+        path = catalog.find("models", candidate) or _of_any_organisation(candidate.rsplit("/", 1)[-1])
         if path is not None:
             return _at_precision(_load(str(path), path.stat().st_mtime_ns), precision)
         match = _SUFFIX.search(candidate)
@@ -72,6 +74,20 @@ def _named(text: str) -> Model | None:
             return None
         precision = precision or PRECISION_SUFFIXES.get(match["suffix"])
         candidate = candidate[: match.start()]
+
+
+def _of_any_organisation(name: str) -> Path | None:
+    """Return the file of a name without its organisation, or None.
+
+    A Hub id counts only if it states a number (not ``bloom``), and no precision: how one organisation stored its weights says
+    nothing on another's.
+    """
+    found = catalog.find("models", name)
+    suffix = _SUFFIX.search(name)
+    if found is not None or not any(letter.isdigit() for letter in name) or (suffix and suffix["suffix"] in PRECISION_SUFFIXES):
+        return found
+    matches = {path for alias, path in catalog.aliases("models").items() if alias.endswith(f"/{name}")}
+    return matches.pop() if len(matches) == 1 else None
 
 
 def _at_precision(found: Model, precision: str | None) -> Model:
