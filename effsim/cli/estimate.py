@@ -1,6 +1,6 @@
 """``effsim estimate``: steady-state serving, or one training step."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
 
@@ -15,6 +15,7 @@ Calibration = Annotated[str, typer.Option(help="'auto': the best of the catalog;
 Tensor = Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel.")]
 Pipeline = Annotated[int, typer.Option("--pp", min=1, help="Pipeline parallel.")]
 Expert = Annotated[int, typer.Option("--ep", min=1, help="Expert parallel.")]
+PowerLimit = Annotated[str | None, typer.Option(metavar="WATTS", help="Per accelerator: '500 W' or 500; the TDP where absent.")]
 Breakdown = Annotated[bool, typer.Option("--breakdown", help="Also print every operation with its time, energy and bound.")]
 
 SERVING: Final = (
@@ -53,7 +54,7 @@ def serving(
     kv_precision: Annotated[str | None, typer.Option(help="Of the KV cache; that of the activations where absent.")] = None,
     engine: Annotated[str, typer.Option(help="vllm, tensorrt-llm, sglang, llama.cpp ...")] = "vllm",
     max_num_batched_tokens: Annotated[int | None, typer.Option(min=1, help="Token budget of an iteration; the engine's own where absent.")] = None,
-    power_limit: Annotated[str | None, typer.Option(metavar="WATTS", help="Per accelerator: '500 W' or 500.")] = None,
+    power_limit: PowerLimit = None,
     calibration: Calibration = "auto",
     breakdown: Breakdown = False,
     as_json: AsJson = False,
@@ -103,12 +104,14 @@ def training(
     node: Annotated[str | None, typer.Option(help="What the accelerators stand in; their usual node where absent.")] = None,
     network: Annotated[str | None, typer.Option(help="Between nodes; the node's own where absent.")] = None,
     engine: Annotated[str, typer.Option(help="megatron, fsdp, maxtext.")] = "megatron",
+    power_limit: PowerLimit = None,
     calibration: Calibration = "auto",
     breakdown: Breakdown = False,
     as_json: AsJson = False,
 ) -> None:
     """Estimate a training step: time, MFU, power and energy, each with its 90 % interval."""
     from effsim.cost.training import estimate_training
+    from effsim.units import parse_quantity
 
     result = estimate_training(
         model,
@@ -124,11 +127,14 @@ def training(
         expert_parallel=ep,
         sequence_parallel=sequence_parallel,
         zero_stage=zero_stage,
-        recompute=recompute,
+        recompute=cast(Any, recompute),  # the library says what is allowed
         optimizer=optimizer,
         engine=engine,
         calibration=calibration,
-        **_given(precision=precision, node=node, network=network),
+        node=node,
+        network=network,
+        power_limit_w=None if power_limit is None else parse_quantity(power_limit, "W"),
+        **_given(precision=precision),
     )
     title = f"{model} on {num_accelerators} x {accelerator}, {global_batch_size} x {sequence_length} tokens"
     _print(result, TRAINING, title, breakdown=breakdown, as_json=as_json)

@@ -16,13 +16,19 @@ def _group() -> None:
 
 
 @app.command()
-def mlenergy(path: Annotated[Path, typer.Argument(metavar="CSV", help="Rows of the ML.ENERGY benchmark v3.")], as_json: AsJson = False) -> None:
+def mlenergy(
+    path: Annotated[Path, typer.Argument(metavar="CSV", help="Rows of the ML.ENERGY benchmark v3.")],
+    calibration: Annotated[str, typer.Option(help="'none': data sheet and priors only; 'auto': the best of the catalog; or a path.")] = "none",
+    as_json: AsJson = False,
+) -> None:
     """Print the error of ITL, TPOT, power and energy per token by accelerator and model class."""
     from effsim.results import plain
     from effsim.validate.mlenergy import report
 
-    frame = report(path)
-    rows = plain(frame)
+    rows = plain(report(path, calibration))
     if as_json:
         return print_json(rows)
-    return print_table(list(frame.columns), [list(row.values()) for row in rows])
+    # One line per figure: the groups are few, the figures many.
+    names = [" ".join(str(row[part]) for part in ("gpu", "kind")) for row in rows]
+    figures = [name for name in rows[0] if name not in {"gpu", "kind"}]
+    return print_table(("", *names), [(figure, *(row[figure] for row in rows)) for figure in figures], f"calibration: {calibration}")

@@ -43,11 +43,10 @@ def require_fit(memory: TrainingMemory, name: str, device: str, *, zero_stage: i
     """
     if bool(memory.fits):
         return
-    parts = {
-        label: float(getattr(memory, f"{label}_bytes")) / BYTES_PER_GIB for label in ("weights", "gradients", "optimizer", "activations", "logits", "reserve")
-    }
+    labels = ("weights", "gradients", "optimizer", "activations", "logits", "reserve")
+    parts = {label: np.asarray(getattr(memory, f"{label}_bytes")).item() / BYTES_PER_GIB for label in labels}
     listed = ", ".join(f"{label} {size:.1f}" for label, size in parts.items())
-    short = float(memory.total_bytes - memory.device_bytes) / BYTES_PER_GIB
+    needed, there = sum(parts.values()), memory.device_bytes / BYTES_PER_GIB
     largest = max(parts, key=lambda label: parts[label])
     knobs = {
         "activations": ("a smaller micro_batch_size", *(() if recompute == "full" else ("recompute=full",)), "sequence_parallel=True", "context_parallel"),
@@ -56,8 +55,7 @@ def require_fit(memory: TrainingMemory, name: str, device: str, *, zero_stage: i
     }
     general = (f"zero_stage={min(zero_stage + 1, 3)}", "more tensor or pipeline parallelism")
     raise InfeasibleError(
-        f"training {name} does not fit on {device}: {float(memory.total_bytes) / BYTES_PER_GIB:.1f} GiB needed ({listed} GiB), "
-        f"{memory.device_bytes / BYTES_PER_GIB:.1f} GiB there: {short:.1f} GiB short.",
+        f"training {name} does not fit on {device}: {needed:.1f} GiB needed ({listed} GiB), {there:.1f} GiB there: {needed - there:.1f} GiB short.",
         "accelerator memory",
         knobs.get(largest, general),
     )

@@ -13,6 +13,7 @@ from effsim.run.serving import money_and_matter
 from effsim.site.account import Use
 from effsim.site.impact import usd_per_million
 from effsim.specs import loading
+from effsim.specs.models import model
 from effsim.specs.scenario import Machines, Scenario, Training
 from effsim.units import JOULES_PER_KWH, SECONDS_PER_DAY
 
@@ -46,7 +47,6 @@ def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
     """
     machines, training = parts_of(scenario)
     ranks = machines.parallelism
-    given = {"precision": scenario.precision, "power_limit_w": machines.power_limit}
     result = estimate_training(
         scenario.model,
         machines.accelerator,
@@ -66,7 +66,8 @@ def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
         node=machines.node,
         engine=scenario.engine.name or TRAINING_ENGINE,
         calibration=scenario.calibration,
-        **{name: value for name, value in given.items() if value is not None},
+        precision=scenario.precision or model(scenario.model).native_precision,
+        power_limit_w=machines.power_limit,
     )
     totals = run_account(scenario, float(result.step_time_s), float(result.power_w))
     tokens = steps_of(training) * training.global_batch_size * training.sequence_length
