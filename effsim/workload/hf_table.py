@@ -50,10 +50,11 @@ def hf_table(folder: str | Path) -> list[ImportRow]:
     files = sorted(path for path in place.glob("*config.json") if not path.name.endswith("hf_quant_config.json"))
     if not files:
         raise SpecError(f"{place}: no *config.json in it")
-    return [_row(path) for path in files]
+    return [hf_row(path) for path in files]
 
 
-def _row(path: Path) -> ImportRow:
+def hf_row(path: Path) -> ImportRow:
+    """Return the row of one config file."""
     try:
         imported = read_hf_folder(path)
         parameters = parameter_count(imported).total

@@ -124,7 +124,8 @@ def attention_parameters(mixer: Attention, hidden: int) -> int:
     """Return the parameters of one attention layer.
 
     With n heads, k key-value heads, head size d and value head size v: Q (h, n d), twice as wide with an output gate;
-    K (h, k d) and V (h, k v) unless shared with an earlier layer, V also unless made from K; O (n v, h); biases as wide as the outputs; sinks (n); a gate per head (h, n).
+    K (h, k d) and V (h, k v) unless shared with an earlier layer, V also unless made from K; O (n v, h); biases as wide as
+    the outputs; sinks (n); a gate per head (h, n).
     Head-wise norms of Q and K are (d) each, full ones (n d) and (k d).
 
     >>> attention_parameters(Attention(heads=32, kv_heads=8, head_dim=128), 4096)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from effsim.errors import shown
 from effsim.specs.hf.fields import Fields
 from effsim.specs.model import Attention, Block, DenseFfn, Ffn, Mixer
 
@@ -84,13 +85,13 @@ def decoder(config: Fields, layers: Iterable[tuple[Mixer | None, Ffn | None, int
     )
 
 
-def windowed(mixer: Attention, types: Sequence[str], window: int | None, config: Fields) -> list[Attention]:
+def windowed(mixer: Attention, types: Sequence[Any], window: int | None, config: Fields) -> list[Attention]:
     """Return one attention per layer type ``full_attention`` or ``sliding_attention``."""
     if "sliding_attention" in types and window is None:
         raise config.refuse("sliding_attention layers without sliding_window")
     sliding = mixer.model_copy(update={"window": window})
     by_type = {"full_attention": mixer, "sliding_attention": sliding}
-    unknown = next((kind for kind in types if kind not in by_type), None)
+    unknown = next((kind for kind in types if not isinstance(kind, str) or kind not in by_type), None)
     if unknown is not None:
-        raise config.refuse(f"layer type {unknown!r}")
+        raise config.refuse(f"layer type {shown(unknown)}")
     return [by_type[kind] for kind in types]

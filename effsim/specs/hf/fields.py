@@ -1,10 +1,9 @@
 """The fields of a Hugging Face config.json, read one by one; what looks architectural and is not read is refused."""
 
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 
 _ARCHITECTURAL: Final = re.compile(
     r"rank|dim|head|expert|layer|latent|window|chunk|bias|hidden|intermediate|ffn|mlp|attn|attention|conv|ssm|mamba|state"
@@ -20,6 +19,10 @@ _HARMLESS: Final = re.compile(
     r"|cache_implementation|sliding_window_size|embd_pdrop|attn_pdrop|resid_pdrop|slow_but_exact|masked_softmax|summary|alibi|apply_query_key_layer_scaling"
     r"|attention_softmax_in_fp32|skip_bias_add|bias_dropout_fusion|init_config|gelu|remove_invalid|vision|image|audio|video|mm_|attn_temperature|floor_scale"
 )
+
+
+MAX_LAYERS: Final = 10_000
+MAX_NUMBER: Final = 10**12
 
 
 class Fields:
@@ -54,8 +57,8 @@ class Fields:
     def integer(self, *keys: str) -> int:
         """Return a whole number of at least 1 that must be there."""
         value = self.optional(*keys)
-        if value is None:
-            raise SpecError(f"{self.where}: {keys[0]} is missing")
+        if not value:
+            raise SpecError(f"{self.where}: {keys[0]} {'is missing' if value is None else 'must be at least 1'}")
         return value
 
     def optional(self, *keys: str) -> int | None:
@@ -63,8 +66,28 @@ class Fields:
         value = self.get(*keys)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise SpecError(f"{self.where}: {keys[0]} must be a whole number of at least 0, got {str(value)[:60]!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
+            raise SpecError(f"{self.where}: {keys[0]} must be a whole number from 0 to {MAX_NUMBER:,}, got {str(value)[:60]!r}")
+        return value
+
+    def layers(self, *keys: str) -> int:
+        """Return how many layers there are.
+
+        Raises:
+            SpecError: Missing, or more than :data:`MAX_LAYERS`.
+        """
+        value = self.integer(*(keys or ("num_hidden_layers",)))
+        if value > MAX_LAYERS:
+            raise SpecError(f"{self.where}: {value:,} layers; at most {MAX_LAYERS:,} are read")
+        return value
+
+    def entries(self, key: str) -> list[Any]:
+        """Return a list of any length, empty where absent."""
+        value = self.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise SpecError(f"{self.where}: {key} must be a list, got {str(value)[:60]!r}")
         return value
 
     def flag(self, *keys: str, default: bool = False) -> bool:
@@ -86,8 +109,8 @@ class Fields:
         value = default if value is None else value
         if value is None:
             raise SpecError(f"{self.where}: {keys[0]} is missing")
-        if value not in allowed:
-            raise self.refuse(f"{keys[0]} = {value!r} (known: {', '.join(allowed)})")
+        if not isinstance(value, str) or value not in allowed:
+            raise self.refuse(f"{keys[0]} = {shown(value)} (known: {', '.join(allowed)})")
         return allowed[value]
 
     def per_layer(self, key: str, layers: int) -> list[Any] | None:
@@ -141,12 +164,3 @@ def _is_set(value: Any) -> bool:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."  # noqa: PLR2004 -- message width
-
-
-def same(values: Sequence[Any]) -> bool:
-    """Whether all entries are equal.
-
-    >>> same([1, 1]), same([1, 2])
-    (True, False)
-    """
-    return all(value == values[0] for value in values)

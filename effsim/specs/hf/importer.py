@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from effsim import catalog
 from effsim.documents import read_text
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 from effsim.specs import loading
 from effsim.specs.hf import families, quantization
 from effsim.specs.hf.assemble import Architecture
@@ -65,7 +67,7 @@ def from_hf_config(config: dict[str, Any], name: str | None = None, hf_quant: di
     if not isinstance(model_type, str):
         raise SpecError("a config.json names its model_type; this one does not")
     hf_id = name or config.get("_name_or_path") or model_type
-    where = f"{hf_id} ({model_type})"
+    where = " ".join(f"{hf_id} ({model_type})".split())[:160]
     top = Fields(config, where)
     architecture, extra = _read(top, model_type, where)
     other = architecture.other_parameters + extra
@@ -95,16 +97,16 @@ def _read(top: Fields, model_type: str, where: str) -> tuple[Architecture, int]:
     if model_type in _WRAPPERS:
         if text is None:
             raise top.refuse("this model_type without text_config")
-        family = text.get("model_type") or _WRAPPERS[model_type]
+        family = str(text.get("model_type") or _WRAPPERS[model_type])
         family = _WRAPPERS[model_type] if family in _WRAPPERS else family
         if "tie_word_embeddings" in top.document:
             text.document = {**text.document, "tie_word_embeddings": top.document["tie_word_embeddings"]}
     elif text is not None:
-        raise top.refuse(f"text_config in a config of model_type {model_type!r}")
+        raise top.refuse(f"text_config in a config of model_type {shown(model_type)}")
     reader = readers().get(family)
     if reader is None:
         hint = catalog.suggest(family, readers())
-        raise SpecError(f"{where}: not supported: model_type {family!r}; {hint}known: {', '.join(sorted({*readers(), *_WRAPPERS}))}")
+        raise SpecError(f"{where}: not supported: model_type {shown(family)}; {hint}known: {', '.join(sorted({*readers(), *_WRAPPERS}))}")
     source = top if text is None else text
     source.where = where
     architecture = _checked(reader, source)
@@ -121,7 +123,12 @@ def _read(top: Fields, model_type: str, where: str) -> tuple[Architecture, int]:
 
 
 def _checked(reader: Reader, fields: Fields) -> Architecture:
-    architecture = reader(fields)
+    try:
+        architecture = reader(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SpecError(f"{fields.where}: {error.title}{f'.{field}' if field else ''}: {first['msg']}") from None
     fields.check_all_read()
     return architecture
 

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import Any, Final
 
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 
 DTYPES: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 ALGORITHMS: Final = {
@@ -36,22 +36,28 @@ def read(config: dict[str, Any], hf_quant: dict[str, Any] | None, where: str, la
     Raises:
         SpecError: A method or algorithm that EffSim does not know.
     """
-    text = config.get("text_config") or {}
+    text = _mapping(config.get("text_config"), "text_config", where)
     stated = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype") or "bfloat16"
-    if stated not in DTYPES:
-        raise SpecError(f"{where}: not supported: dtype {stated!r}")
-    quantization = config.get("quantization_config") or text.get("quantization_config") or {}
-    modelopt = (hf_quant or {}).get("quantization") or {}
-    for found in (modelopt, quantization):
-        if not isinstance(found, dict):
-            raise SpecError(f"{where}: quantization_config must be a mapping")
+    if not isinstance(stated, str) or stated not in DTYPES:
+        raise SpecError(f"{where}: not supported: dtype {shown(stated)}")
+    quantization = _mapping(config.get("quantization_config") or text.get("quantization_config"), "quantization_config", where)
+    modelopt = _mapping((hf_quant or {}).get("quantization"), "quantization", where)
     if not modelopt and not quantization:
         return DTYPES[stated], "linear"
     merged = {**quantization, **{key: value for key, value in modelopt.items() if value is not None}}
-    chosen = _dominant(merged.get("quantized_layers") or {}, where) if merged.get("quant_algo") == "MIXED_PRECISION" else None
-    modules = [name for name, how in (merged.get("quantized_layers") or {}).items() if isinstance(how, dict) and how.get("quant_algo") == chosen]
+    layered = _mapping(merged.get("quantized_layers"), "quantized_layers", where)
+    chosen = _dominant(layered, where) if merged.get("quant_algo") == "MIXED_PRECISION" else None
+    modules = [name for name, how in layered.items() if isinstance(how, dict) and how.get("quant_algo") == chosen]
     precision = _precision({**merged, "quant_algo": chosen or merged.get("quant_algo")}, where)
     return precision, _part(_excluded(merged), modules, layers, mixture=mixture)
+
+
+def _mapping(value: Any, key: str, where: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise SpecError(f"{where}: {key} must be a mapping, got {str(value)[:60]!r}")
+    return value
 
 
 def _precision(quantization: dict[str, Any], where: str) -> str:
@@ -69,12 +75,12 @@ def _precision(quantization: dict[str, Any], where: str) -> str:
             return "int8" if quantization.get("load_in_8bit") else "int4"
         case "compressed-tensors":
             return _compressed(quantization, where)
-    raise SpecError(f"{where}: not supported: quantisation method {method or quantization!r}")
+    raise SpecError(f"{where}: not supported: quantisation method {shown(method or quantization)}")
 
 
 def _known(table: dict[str, str], key: str, where: str) -> str:
     if key not in table:
-        raise SpecError(f"{where}: not supported: quantisation {key!r} (known: {', '.join(sorted(table))})")
+        raise SpecError(f"{where}: not supported: quantisation {shown(key)} (known: {', '.join(sorted(table))})")
     return table[key]
 
 
@@ -89,20 +95,23 @@ def _dominant(modules: dict[str, Any], where: str) -> str:
 
 
 def _compressed(quantization: dict[str, Any], where: str) -> str:
-    groups = quantization.get("config_groups") or {}
-    weights = [group.get("weights") or {} for group in groups.values() if isinstance(group, dict)]
-    kinds = {(one.get("type"), one.get("num_bits"), one.get("group_size") if one.get("num_bits") == 4 else None) for one in weights}  # noqa: PLR2004 -- bits
+    groups = _mapping(quantization.get("config_groups"), "config_groups", where)
+    weights = [_mapping(_mapping(group, "group", where).get("weights"), "weights", where) for group in groups.values()]
+    kinds = {_weight_kind(one) for one in weights}
     if len(kinds) != 1:
         raise SpecError(f"{where}: not supported: compressed-tensors with {len(kinds)} kinds of weights")
-    kind, bits, group = kinds.pop()
-    table = {"int 4": "int4", "int 8": "int8", "float 8": "fp8", "float 4 16": "nvfp4", "float 4 32": "mxfp4"}
-    key = f"{kind} {bits} {group}" if (kind, bits) == ("float", 4) else f"{kind} {bits}"
-    return _known(table, key, where)
+    return _known({"int 4": "int4", "int 8": "int8", "float 8": "fp8", "float 4 16": "nvfp4", "float 4 32": "mxfp4"}, kinds.pop(), where)
+
+
+def _weight_kind(weights: dict[str, Any]) -> str:
+    """Return type and bits; of 4-bit floats also the group size, by which NVFP4 (16) and MXFP4 (32) differ."""
+    kind = f"{weights.get('type')} {weights.get('num_bits')}"
+    return f"{kind} {weights.get('group_size')}" if kind == "float 4" else kind
 
 
 def _excluded(quantization: dict[str, Any]) -> list[str]:
     lists = (quantization.get(key) or [] for key in ("exclude_modules", "ignore", "modules_to_not_convert", "ignored_layers"))
-    return [str(name) for names in lists for name in names]
+    return [str(name) for names in lists if isinstance(names, list) for name in names]
 
 
 def _part(excluded: list[str], quantized: list[str], layers: int, *, mixture: bool) -> str:

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from effsim.errors import shown
 from effsim.specs.hf.fields import Fields
 
 
@@ -31,7 +32,7 @@ def qwen_vl(vision: Fields, text_hidden: int, _top: Fields) -> int:
     if out != text_hidden:
         raise vision.refuse(f"out_hidden_size {out} beside a text model of {text_hidden}")
     merge = _linear(wide, wide) + _linear(wide, out)
-    deepstack = len(vision.get("deepstack_visual_indexes") or [])
+    deepstack = len(vision.entries("deepstack_visual_indexes"))
     layers = vision.integer("depth") * encoder_layer(hidden, vision.integer("intermediate_size"))
     return _linear(patch, hidden) + vision.integer("num_position_embeddings") * hidden + layers + merge + 2 * hidden + deepstack * (merge + 2 * wide)
 
@@ -39,9 +40,9 @@ def qwen_vl(vision: Fields, text_hidden: int, _top: Fields) -> int:
 def moonvit(vision: Fields, text_hidden: int, _top: Fields) -> int:
     """Kimi K2.5: patches with learned positions, a final norm, a projector of two layers over merged patches."""
     hidden = vision.integer("vt_hidden_size")
-    merge = vision.get("merge_kernel_size")
-    if not (isinstance(merge, list) and len(merge) == 2):  # noqa: PLR2004 -- two directions
-        raise vision.refuse(f"merge_kernel_size = {merge!r}")
+    merge = vision.entries("merge_kernel_size")
+    if len(merge) != 2 or not all(isinstance(side, int) for side in merge):  # noqa: PLR2004 -- two directions
+        raise vision.refuse(f"merge_kernel_size = {shown(merge)}")
     vision.choice("mm_projector_type", allowed={"patchmerger": "patchmerger"})
     wide = hidden * merge[0] * merge[1]
     patches = _linear(3 * vision.integer("patch_size") ** 2, hidden)
@@ -91,7 +92,7 @@ def llama4(vision: Fields, text_hidden: int, _top: Fields) -> int:
     patches = (vision.integer("image_size") // patch) ** 2 + 1
     shuffle = vision.get("pixel_shuffle_ratio")
     if shuffle != 0.5:  # noqa: PLR2004 -- the one ratio released
-        raise vision.refuse(f"pixel_shuffle_ratio = {shuffle!r}")
+        raise vision.refuse(f"pixel_shuffle_ratio = {shown(shuffle)}")
     out = vision.integer("projector_output_dim")
     adapter = vision.integer("intermediate_size") * vision.integer("projector_input_dim") + out * out
     layers = vision.integer("num_hidden_layers") * encoder_layer(hidden, vision.integer("intermediate_size"))

@@ -26,7 +26,7 @@ def gpt2(config: Fields) -> Architecture:
     mixer = _attention(config, config.integer("n_head", "num_attention_heads"), bias=True)
     activation = config.choice("activation_function", allowed=PLAIN_ACTIVATIONS, default="gelu_new")
     ffn = _mlp(config.optional("n_inner") or 4 * config.integer("n_embd", "hidden_size"), activation, bias=True)
-    layers = config.integer("n_layer", "num_hidden_layers")
+    layers = config.layers("n_layer", "num_hidden_layers")
     return decoder(config, [(mixer, ffn, 2)] * layers, tied=True, norm="layer", learned_positions=config.integer("n_positions"))
 
 
@@ -43,7 +43,7 @@ def opt(config: Fields) -> Architecture:
     activation = config.choice("activation_function", allowed=PLAIN_ACTIVATIONS, default="relu")
     layer = (_attention(config, config.integer("num_attention_heads"), bias=bias), _mlp(config.integer("ffn_dim"), activation, bias=bias), 2)
     positions = config.integer("max_position_embeddings") + 2
-    return decoder(config, [layer] * config.integer("num_hidden_layers"), tied=True, norm="layer", learned_positions=positions)
+    return decoder(config, [layer] * config.layers(), tied=True, norm="layer", learned_positions=positions)
 
 
 def bloom(config: Fields) -> Architecture:
@@ -53,23 +53,22 @@ def bloom(config: Fields) -> Architecture:
     hidden = config.integer("hidden_size", "n_embed")
     layer = (_attention(config, heads, bias=True), _mlp(4 * hidden, "gelu", bias=True), 2)
     copy = config.with_defaults({"hidden_size": hidden})
-    return decoder(copy, [layer] * config.integer("n_layer", "num_hidden_layers"), tied=True, norm="layer", embedding_norm=True)
+    return decoder(copy, [layer] * config.layers("n_layer", "num_hidden_layers"), tied=True, norm="layer", embedding_norm=True)
 
 
 def mpt(config: Fields) -> Architecture:
-    """MPT: no biases, norms without bias; positions are learned unless ALiBi is on."""
+    """MPT: positions are learned unless ALiBi is on; no biases in layers and norms unless ``no_bias`` is off."""
     attention = config.part("attn_config") or Fields({}, config.where)
     attention.needs_off("qk_ln", "qk_gn")
     alibi = attention.flag("alibi")
-    config.skip("ffn_config", "init_config", "norm_type", "logit_scale", "no_bias", "use_norm_bias")
-    if not config.flag("no_bias", default=True):
-        raise config.refuse("no_bias = False")
+    config.skip("ffn_config", "init_config", "norm_type", "logit_scale", "use_norm_bias")
+    bias = not config.flag("no_bias", default=True)
     heads = config.integer("n_heads", "num_attention_heads")
-    mixer = _attention(config, heads, bias=False, kv_heads=attention.optional("kv_n_heads"))
-    ffn = _mlp(config.integer("d_model") * (config.optional("expansion_ratio") or 4), "gelu", bias=False)
+    mixer = _attention(config, heads, bias=bias, kv_heads=attention.optional("kv_n_heads"))
+    ffn = _mlp(config.integer("d_model") * (config.optional("expansion_ratio") or 4), "gelu", bias=bias)
     learned = config.integer("max_seq_len") if config.flag("learned_pos_emb", default=True) and not alibi else 0
-    layers = config.integer("n_layers", "num_hidden_layers")
-    return decoder(config, [(mixer, ffn, 2)] * layers, tied=True, norm="layer", norm_bias=False, learned_positions=learned)
+    layers = config.layers("n_layers", "num_hidden_layers")
+    return decoder(config, [(mixer, ffn, 2)] * layers, tied=True, norm="layer", norm_bias=bias, learned_positions=learned)
 
 
 def falcon(config: Fields) -> Architecture:
@@ -88,7 +87,7 @@ def falcon(config: Fields) -> Architecture:
     size = config.optional("ffn_hidden_size") or 4 * config.integer("hidden_size")
     activation = config.choice("activation", allowed=PLAIN_ACTIVATIONS, default="gelu")
     layer = (_attention(config, heads, bias=bias, kv_heads=kv_heads), _mlp(size, activation, bias=bias), norms)
-    return decoder(config, [layer] * config.integer("num_hidden_layers", "n_layer"), tied=True, norm="layer")
+    return decoder(config, [layer] * config.layers("num_hidden_layers", "n_layer"), tied=True, norm="layer")
 
 
 BERT_DEFAULTS: dict[str, Any] = {"type_vocab_size": 2, "hidden_act": "gelu"}
@@ -108,7 +107,7 @@ def bert(config: Fields) -> Architecture:
     activation = config.choice("hidden_act", allowed=PLAIN_ACTIVATIONS, default="gelu")
     layer = (mixer, _mlp(config.integer("intermediate_size"), activation, bias=True), 2)
     result = decoder(
-        config, [layer] * config.integer("num_hidden_layers"), tied=True, norm="layer", causal=False, embedding_norm=True, final_norm=False,
+        config, [layer] * config.layers(), tied=True, norm="layer", causal=False, embedding_norm=True, final_norm=False,
         head_bias=True, learned_positions=config.integer("max_position_embeddings"), token_types=config.integer("type_vocab_size"),
     )  # fmt: skip
     square = hidden * hidden + hidden

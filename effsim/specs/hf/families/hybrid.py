@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from effsim.errors import shown
 from effsim.specs.hf.assemble import PLAIN_ACTIVATIONS, Architecture, decoder, gated_ffn, grouped_attention, windowed
 from effsim.specs.hf.families.mixtures import qwen_ffns, routed
 from effsim.specs.hf.fields import Fields
@@ -13,8 +14,8 @@ _NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 def nemotron_h(config: Fields) -> Architecture:
     """Nemotron-H, Nano v2 and 3: each layer is one of Mamba-2, attention, feed-forward, mixture, with one norm."""
     pattern = config.get("hybrid_override_pattern")
-    types = config.get("layers_block_type")
-    if types is None:
+    types = config.entries("layers_block_type")
+    if not types:
         if not isinstance(pattern, str):
             raise config.refuse("nemotron_h without hybrid_override_pattern or layers_block_type")
         types = [_NEMOTRON_LETTERS.get(letter, letter) for letter in pattern]
@@ -25,9 +26,9 @@ def nemotron_h(config: Fields) -> Architecture:
     config.skip("intermediate_size", "mamba_proj_bias", "attention_bias", "mlp_bias", "head_dim", "attention_head_dim", "num_query_groups")
     config.skip("n_routed_experts", "num_experts_per_tok", "hybrid_override_pattern", "use_conv_bias", "mlp_hidden_act")
     makers = {"mamba": _mamba2, "attention": _plain_attention, "mlp": _mlp, "moe": _nemotron_moe}
-    unknown = next((kind for kind in types if kind not in makers), None)
+    unknown = next((kind for kind in types if not isinstance(kind, str) or kind not in makers), None)
     if unknown is not None:
-        raise config.refuse(f"layer type {unknown!r}")
+        raise config.refuse(f"layer type {shown(unknown)}")
     parts: dict[str, Any] = {kind: makers[kind](config) for kind in set(types)}
     layers: list[tuple[Mixer | None, Ffn | None, int]] = [
         (parts[kind], None, 1) if kind in {"mamba", "attention"} else (None, parts[kind], 1) for kind in types
@@ -75,7 +76,7 @@ def _nemotron_moe(config: Fields) -> MoeFfn:
 
 def qwen_hybrid(config: Fields) -> Architecture:
     """Qwen3-Next and Qwen3.5: three gated delta nets to one attention with an output gate; dense or mixture with a gated shared expert."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     interval = config.optional("full_attention_interval") or 4
     types = config.per_layer("layer_types", layers)
     if types is None:
@@ -94,9 +95,9 @@ def qwen_hybrid(config: Fields) -> Architecture:
             conv_kernel=config.integer("linear_conv_kernel_dim"),
         ),
     }
-    unknown = next((kind for kind in types if kind not in mixers), None)
+    unknown = next((kind for kind in types if not isinstance(kind, str) or kind not in mixers), None)
     if unknown is not None:
-        raise config.refuse(f"layer type {unknown!r}")
+        raise config.refuse(f"layer type {shown(unknown)}")
     mixture = config.optional("num_experts")
     ffns: list[Ffn] = qwen_ffns(config, layers) if mixture else [gated_ffn(config)] * layers
     return decoder(config, [(mixers[kind], ffn, 2) for kind, ffn in zip(types, ffns, strict=True)])
@@ -110,7 +111,7 @@ def gemma4(config: Fields) -> Architecture:
     """
     config.needs_off("hidden_size_per_layer_input", "num_kv_shared_layers", "use_double_wide_mlp")
     config.skip("vocab_size_per_layer_input", "attention_k_eq_v", "global_head_dim", "num_global_key_value_heads")
-    layers, hidden = config.integer("num_hidden_layers"), config.integer("hidden_size")
+    layers, hidden = config.layers(), config.integer("hidden_size")
     bias = config.flag("attention_bias")
     local = grouped_attention(config, qkv_bias=bias, output_bias=bias, qk_norm="head")
     types = config.per_layer("layer_types", layers)

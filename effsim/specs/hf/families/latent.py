@@ -1,5 +1,6 @@
 """Mixtures with multi-head latent attention: DeepSeek V2 to V3.2, Kimi K2, GLM-5."""
 
+from effsim.errors import shown
 from effsim.specs.hf.assemble import Architecture, decoder, gated_ffn
 from effsim.specs.hf.families.mixtures import routed
 from effsim.specs.hf.fields import Fields
@@ -31,31 +32,31 @@ def _ffns(config: Fields, layers: int) -> list[Ffn]:
     first, every = config.optional("first_k_dense_replace") or 0, config.optional("moe_layer_freq") or 1
     if types is None:
         types = ["sparse" if i >= first and i % every == 0 else "dense" for i in range(layers)]
-    unknown = next((kind for kind in types if kind not in {"sparse", "dense"}), None)
+    unknown = next((kind for kind in types if kind not in ("sparse", "dense")), None)
     if unknown is not None:
-        raise config.refuse(f"mlp_layer_types entry {unknown!r}")
+        raise config.refuse(f"mlp_layer_types entry {shown(unknown)}")
     return [mixture if kind == "sparse" else dense for kind in types]
 
 
 def deepseek_v3(config: Fields) -> Architecture:
     """DeepSeek V2, V3, V3.1, R1 and Kimi K2; token prediction heads are not part of the served model."""
     mixer = _attention(config)
-    return decoder(config, [(mixer, ffn, 2) for ffn in _ffns(config, config.integer("num_hidden_layers"))])
+    return decoder(config, [(mixer, ffn, 2) for ffn in _ffns(config, config.layers())])
 
 
 def sparse_latent(config: Fields) -> Architecture:
     """DeepSeek V3.2 and GLM-5: an indexer picks keys; GLM-5.2 reuses its choice in following layers (``indexer_types``)."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     indexer = SparseIndexer(heads=config.integer("index_n_heads"), head_dim=config.integer("index_head_dim"), top_k=config.integer("index_topk"))
-    if any(kind != "deepseek_sparse_attention" for kind in config.get("layer_types") or []):
+    if any(kind != "deepseek_sparse_attention" for kind in config.entries("layer_types")):
         raise config.refuse("layer_types with entries other than deepseek_sparse_attention")
     types = config.per_layer("indexer_types", layers)
     if types is None:
         config.needs_off("index_topk_freq", "index_topk_pattern")
         types = ["full"] * layers
-    unknown = next((kind for kind in types if kind not in {"full", "shared"}), None)
+    unknown = next((kind for kind in types if kind not in ("full", "shared")), None)
     if unknown is not None:
-        raise config.refuse(f"indexer_types entry {unknown!r}")
+        raise config.refuse(f"indexer_types entry {shown(unknown)}")
     config.skip("index_topk_freq", "index_skip_topk_offset", "index_topk_pattern", "index_share_for_mtp_iteration", "indexer_rope_interleave")
     own = _attention(config, indexer)
     reuse = own.model_copy(update={"indexer": indexer.model_copy(update={"reused": True})})
@@ -72,9 +73,9 @@ def deepseek_v4(config: Fields) -> Architecture:
 def kimi_linear(config: Fields) -> Architecture:
     """Refuse Kimi Linear and K3."""
     parts = ["Kimi delta attention with a decay per channel (linear_attn_config.kda_layers)"]
-    parts += [f"{key} = {config.get(key)!r}" for key in ("attn_res_block_size", "mla_use_output_gate") if config.get(key)]
+    parts += [f"{key} = {shown(config.get(key))}" for key in ("attn_res_block_size", "mla_use_output_gate") if config.get(key)]
     if config.get("hidden_act") not in (None, "silu"):
-        parts.append(f"hidden_act = {config.get('hidden_act')!r}")
+        parts.append(f"hidden_act = {shown(config.get('hidden_act'))}")
     raise config.refuse(", ".join(parts))
 
 

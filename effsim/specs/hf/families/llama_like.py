@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from effsim.errors import shown
 from effsim.specs.hf.assemble import Architecture, decoder, gated_ffn, grouped_attention, windowed
 from effsim.specs.hf.fields import Fields
 from effsim.specs.model import Attention, DenseFfn
@@ -17,18 +18,18 @@ def llama(config: Fields) -> Architecture:
     """Llama 1 to 3, SmolLM, Yi and others: one bias switch for all four projections."""
     bias = config.flag("attention_bias")
     mixer = grouped_attention(config, qkv_bias=bias, output_bias=bias)
-    return _uniform(config, [mixer] * config.integer("num_hidden_layers"), mlp_bias=config.flag("mlp_bias"))
+    return _uniform(config, [mixer] * config.layers(), mlp_bias=config.flag("mlp_bias"))
 
 
 def mistral(config: Fields) -> Architecture:
     """Mistral: as Llama without biases, every layer windowed where a window is stated."""
     mixer = grouped_attention(config, window=config.optional("sliding_window"))
-    return _uniform(config, [mixer] * config.integer("num_hidden_layers"))
+    return _uniform(config, [mixer] * config.layers())
 
 
 def _qwen_windows(config: Fields, mixer: Attention) -> list[Attention]:
     """Return Qwen's attention per layer: only with ``use_sliding_window`` are those from ``max_window_layers`` on windowed."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     window, first = config.optional("sliding_window"), config.optional("max_window_layers")
     types = config.per_layer("layer_types", layers)
     if not config.flag("use_sliding_window"):
@@ -66,12 +67,12 @@ def qwen3(config: Fields) -> Architecture:
 def phi3(config: Fields) -> Architecture:
     """Phi-3 and Phi-4: fused projections without bias, every layer windowed where a window is stated."""
     mixer = grouped_attention(config, window=config.optional("sliding_window"))
-    return _uniform(config, [mixer] * config.integer("num_hidden_layers"))
+    return _uniform(config, [mixer] * config.layers())
 
 
 def _alternating(config: Fields, mixer: Attention, pattern: int) -> list[Attention]:
     """Return Gemma's attention per layer: of each ``pattern`` layers the last is global, unless ``layer_types`` says otherwise."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     types = config.per_layer("layer_types", layers)
     if types is None:
         types = ["full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)]
@@ -103,7 +104,7 @@ def gemma3(config: Fields) -> Architecture:
 
 def nemotron_nas(config: Fields) -> Architecture:
     """Llama-Nemotron from architecture search: each layer has its own attention and feed-forward width, or none."""
-    layers = config.per_layer("block_configs", config.integer("num_hidden_layers"))
+    layers = config.per_layer("block_configs", config.layers())
     if layers is None:
         raise config.refuse("nemotron-nas without block_configs")
     bias = config.flag("attention_bias")
@@ -126,7 +127,7 @@ def _nas_layer(layer: Fields, config: Fields, hidden: int, heads: int, *, bias: 
     if not mlp.flag("no_op"):
         multiplier = mlp.get("ffn_mult")
         if not isinstance(multiplier, (int, float)) or isinstance(multiplier, bool) or multiplier <= 0:
-            raise mlp.refuse(f"ffn_mult = {multiplier!r}")
+            raise mlp.refuse(f"ffn_mult = {shown(multiplier)}")
         # As in the model's own code: two thirds of the width, rounded up to a multiple of 256.
         ffn = gated_ffn(config, -(-int(2 * multiplier * hidden / 3) // 256) * 256)
     return mixer, ffn, int(mixer is not None) + int(ffn is not None)

@@ -22,7 +22,7 @@ def routed(config: Fields, size: int, *, shared: int = 0, shared_gate: bool = Fa
 def mixtral(config: Fields) -> Architecture:
     """Mixtral: every layer a mixture."""
     mixer = grouped_attention(config, window=config.optional("sliding_window"))
-    return decoder(config, [(mixer, routed(config, config.integer("intermediate_size")), 2)] * config.integer("num_hidden_layers"))
+    return decoder(config, [(mixer, routed(config, config.integer("intermediate_size")), 2)] * config.layers())
 
 
 def qwen_ffns(config: Fields, layers: int) -> list[Ffn]:
@@ -30,7 +30,7 @@ def qwen_ffns(config: Fields, layers: int) -> list[Ffn]:
     shared = config.optional("shared_expert_intermediate_size") or 0
     mixture = routed(config, config.integer("moe_intermediate_size"), shared=shared, shared_gate=shared > 0)
     step = config.optional("decoder_sparse_step") or 1
-    dense_at = config.get("mlp_only_layers") or []
+    dense_at = config.entries("mlp_only_layers")
     sparse = [i not in dense_at and (i + 1) % step == 0 for i in range(layers)]
     config.skip("intermediate_size")
     dense = mixture if all(sparse) else gated_ffn(config)
@@ -39,7 +39,7 @@ def qwen_ffns(config: Fields, layers: int) -> list[Ffn]:
 
 def qwen3_moe(config: Fields) -> Architecture:
     """Qwen3 mixtures: head-wise norms of Q and K, no shared expert."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     bias = config.flag("attention_bias")
     if not config.flag("use_sliding_window"):
         config.skip("sliding_window", "max_window_layers")
@@ -50,7 +50,7 @@ def qwen3_moe(config: Fields) -> Architecture:
 
 def gpt_oss(config: Fields) -> Architecture:
     """gpt-oss: sinks, windowed and full attention in turn, biases on attention, router and experts."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     bias = config.flag("attention_bias", default=True)
     mixer = grouped_attention(config, qkv_bias=bias, output_bias=bias, sinks=True)
     types = config.per_layer("layer_types", layers)
@@ -65,15 +65,15 @@ def minimax_m2(config: Fields) -> Architecture:
     config.choice("qk_norm_type", allowed={"per_layer": "full"}, default="per_layer")
     mixer = grouped_attention(config, qk_norm="full" if config.flag("use_qk_norm", default=True) else "none")
     config.needs_off("shared_intermediate_size")
-    if any(kind != 1 for kind in config.get("attn_type_list") or []):
+    if any(kind != 1 for kind in config.entries("attn_type_list")):
         raise config.refuse("attn_type_list with entries other than 1 (full attention)")
     ffn = routed(config, config.integer("intermediate_size"), router_bias=config.flag("use_routing_bias", default=True))
-    return decoder(config, [(mixer, ffn, 2)] * config.integer("num_hidden_layers"))
+    return decoder(config, [(mixer, ffn, 2)] * config.layers())
 
 
 def minimax_m3(config: Fields) -> Architecture:
     """MiniMax-M3: block-sparse attention and mixtures, full attention and dense layers first."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     config.needs_off("attention_output_gate")
     norm = config.choice("qk_norm_type", allowed={"per_head": "head"}, default="per_head") if config.flag("use_qk_norm") else "none"
     full = grouped_attention(config, qk_norm=norm)
@@ -109,7 +109,7 @@ def _block_indexer(config: Fields, layers: int) -> tuple[SparseIndexer | None, l
 
 def mimo_v2_flash(config: Fields) -> Architecture:
     """MiMo-V2-Flash: windowed layers with sinks and more key-value heads, V narrower than Q and K, a correction term per expert."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     bias = config.flag("attention_bias")
     full = grouped_attention(config, value_head_dim=config.optional("v_head_dim"), qkv_bias=bias, sinks=config.flag("add_full_attention_sink_bias"))
     window = Attention(
@@ -131,7 +131,7 @@ def mimo_v2_flash(config: Fields) -> Architecture:
 
 def llama4(config: Fields) -> Architecture:
     """Llama 4: chunked attention in three of four layers, a shared expert as wide as a routed one, dense layers between mixtures."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     bias = config.flag("attention_bias")
     full = grouped_attention(config, qkv_bias=bias, output_bias=bias)
     chunked = full.model_copy(update={"chunk": config.integer("attention_chunk_size")})
@@ -143,13 +143,13 @@ def llama4(config: Fields) -> Architecture:
     mixture = routed(config, size, shared=size)
     dense = gated_ffn(config, config.integer("intermediate_size_mlp"))
     step = config.optional("interleave_moe_layer_step") or 1
-    sparse_at = config.get("moe_layers") or list(range(step - 1, layers, step))
+    sparse_at = config.entries("moe_layers") or range(step - 1, layers, step)
     return decoder(config, [(chunked if here else full, mixture if i in sparse_at else dense, 2) for i, here in enumerate(local)])
 
 
 def step3p7(config: Fields) -> Architecture:
     """Step-3.5 and 3.7: a gate per head, windowed layers that may have more heads, one shared expert."""
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers()
     full = grouped_attention(config, qk_norm="head", head_gate=True)
     other = config.part("attention_other_setting")
     heads = other.integer("num_attention_heads") if other else config.optional("num_sliding_attention_heads") or full.heads
