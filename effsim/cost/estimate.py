@@ -18,6 +18,7 @@ class Estimate(Result):
     """Base of the estimates; ``spread`` gives the log-sd of each output, ``rows`` the breakdown."""
 
     OUTPUTS: ClassVar[tuple[str, ...]] = ()
+    SHARES: ClassVar[tuple[str, ...]] = ("mfu", "hfu")
     spread: dataclasses.InitVar[Callable[[], Mapping[str, Any]]]
     rows: dataclasses.InitVar[Callable[[], pd.DataFrame]]
 
@@ -39,10 +40,15 @@ class Estimate(Result):
     def interval(self, field: str, level: float = 0.9) -> tuple[Any, Any]:
         """Return the central interval of a field as (low, high): log-normal, from the doubt about all coefficients and the model.
 
+        A share of a peak does not exceed 1, whatever the doubt.
+
         Raises:
             SpecError: Not a field that is predicted with an interval.
         """
-        return interval(getattr(self, field), self.relative_sd(field), level)
+        low, high = interval(getattr(self, field), self.relative_sd(field), level)
+        if field in self.SHARES:
+            high = min(high, 1.0) if isinstance(high, float) else np.minimum(high, 1.0)
+        return low, high
 
     def relative_sd(self, field: str) -> Any:
         """Return the standard deviation of the logarithm of a field.
