@@ -56,16 +56,24 @@ QWEN_VL: dict[str, Any] = {
     },
 }  # fmt: skip
 
-# Of the published checkpoints (safetensors index) or, for DeepSeek and Nemotron, of the transformers 5.23 implementation with
-# the routers' correction terms.
-EXACT = [
+# Of the published checkpoints (safetensors index) or of the transformers 5.23 implementation with the routers' correction terms.
+EXACT: list[tuple[dict[str, Any], int]] = [
     (LLAMA, 8_030_261_248),
     (QWEN_MOE, 30_532_122_624),
     (DEEPSEEK, 671_026_419_200),
     (NEMOTRON, 31_577_940_288),
     (GPT2, 124_439_808),
     (QWEN_VL, 2_127_532_032),
-]
+    ({"model_type": "opt", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "ffn_dim": 3072, "vocab_size": 50272,
+      "max_position_embeddings": 2048}, 125_239_296),
+    ({"model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71, "multi_query": True, "parallel_attn": True,
+      "vocab_size": 65024}, 6_921_720_704),
+    ({"model_type": "gemma2", "hidden_size": 2304, "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+      "intermediate_size": 9216, "vocab_size": 256000, "sliding_window": 4096, "hidden_activation": "gelu_pytorch_tanh"}, 2_614_341_888),
+    ({"model_type": "bert", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 30522,
+      "max_position_embeddings": 512}, 110_106_428),
+    (QWEN_HYBRID, 79_674_391_296),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("config", "parameters"), EXACT, ids=lambda value: value["model_type"] if isinstance(value, dict) else "")

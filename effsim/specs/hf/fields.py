@@ -17,7 +17,7 @@ _HARMLESS: Final = re.compile(
     r"|problem_type|is_decoder|is_encoder|^add_cross|labels?$|label2id|classifier|^task|prefix|^tie_|transformers_version|architectures|auto_map|temperature"
     r"|quantization_config|^mamba_hidden_act$|shared_expert_overlap|value_scale|clip_qkv|low_cpu|use_bidirectional|torch|hidden_act|activation_function"
     r"|cache_implementation|sliding_window_size|embd_pdrop|attn_pdrop|resid_pdrop|slow_but_exact|masked_softmax|summary|alibi|apply_query_key_layer_scaling"
-    r"|attention_softmax_in_fp32|skip_bias_add|bias_dropout_fusion|init_config|gelu|remove_invalid|vision|image|audio|video|mm_|attn_temperature|floor_scale"
+    r"|attention_softmax_in_fp32|skip_bias_add|bias_dropout_fusion|init_config|gelu|remove_invalid|vision|image|audio|video|mm_|attn_temperature|floor_scale|^original_max|^scale_attn|^reorder_and_upcast"
 )
 
 

@@ -39,15 +39,15 @@ def qwen_vl(vision: Fields, text_hidden: int, _top: Fields) -> int:
 
 def moonvit(vision: Fields, text_hidden: int, _top: Fields) -> int:
     """Kimi K2.5: patches with learned positions, a final norm, a projector of two layers over merged patches."""
-    hidden = vision.integer("vt_hidden_size")
+    hidden = vision.integer("vt_hidden_size", "hidden_size")
     merge = vision.entries("merge_kernel_size")
     if len(merge) != 2 or not all(isinstance(side, int) for side in merge):  # noqa: PLR2004 -- two directions
         raise vision.refuse(f"merge_kernel_size = {shown(merge)}")
-    vision.choice("mm_projector_type", allowed={"patchmerger": "patchmerger"})
+    vision.choice("mm_projector_type", allowed={"patchmerger": "patchmerger"}, default="patchmerger")
     wide = hidden * merge[0] * merge[1]
     patches = _linear(3 * vision.integer("patch_size") ** 2, hidden)
-    positions = vision.integer("init_pos_emb_height") * vision.integer("init_pos_emb_width") * hidden
-    layers = vision.integer("vt_num_hidden_layers") * encoder_layer(hidden, vision.integer("vt_intermediate_size"))
+    positions = vision.integer("init_pos_emb_height", "pos_emb_height") * vision.integer("init_pos_emb_width", "pos_emb_width") * hidden
+    layers = vision.integer("vt_num_hidden_layers", "num_hidden_layers") * encoder_layer(hidden, vision.integer("vt_intermediate_size", "intermediate_size"))
     return patches + positions + layers + 4 * hidden + _linear(wide, wide) + _linear(wide, text_hidden)
 
 
@@ -64,11 +64,16 @@ def gemma4(vision: Fields, text_hidden: int, _top: Fields) -> int:
 
 
 def siglip(vision: Fields, text_hidden: int, _top: Fields) -> int:
-    """Gemma 3: SigLIP with learned positions and a final norm; a norm and one projection (d, t)."""
+    """Gemma 3: SigLIP with learned positions and a final norm; a norm and one projection (d, t).
+
+    The pooling head, where there is one, is one more layer with one norm (2 d) and a probe (d) in place of two norms (4 d).
+    """
     vision = vision.with_defaults({"num_channels": 3, "num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072, "patch_size": 16})
     hidden, patch = vision.integer("hidden_size"), vision.integer("patch_size")
     positions = (vision.integer("image_size") // patch) ** 2 * hidden
     layers = vision.integer("num_hidden_layers") * encoder_layer(hidden, vision.integer("intermediate_size"))
+    if vision.flag("vision_use_head", default=True):
+        layers += encoder_layer(hidden, vision.integer("intermediate_size")) - hidden
     return _linear(vision.integer("num_channels") * patch**2, hidden) + positions + layers + 2 * hidden + hidden + hidden * text_hidden
 
 

@@ -61,7 +61,7 @@ def mpt(config: Fields) -> Architecture:
     attention = config.part("attn_config") or Fields({}, config.where)
     attention.needs_off("qk_ln", "qk_gn")
     alibi = attention.flag("alibi")
-    config.skip("ffn_config", "init_config", "norm_type", "logit_scale", "use_norm_bias")
+    config.skip("embedding_fraction", "ffn_config", "init_config", "norm_type", "logit_scale", "use_norm_bias")
     bias = not config.flag("no_bias", default=True)
     heads = config.integer("n_heads", "num_attention_heads")
     mixer = _attention(config, heads, bias=bias, kv_heads=attention.optional("kv_n_heads"))

@@ -26,6 +26,8 @@ def nemotron_h(config: Fields) -> Architecture:
     config.skip("intermediate_size", "mamba_proj_bias", "attention_bias", "mlp_bias", "head_dim", "attention_head_dim", "num_query_groups")
     config.skip("n_routed_experts", "num_experts_per_tok", "hybrid_override_pattern", "use_conv_bias", "mlp_hidden_act")
     makers = {"mamba": _mamba2, "attention": _plain_attention, "mlp": _mlp, "moe": _nemotron_moe}
+    newer = {"linear_attention": "mamba", "full_attention": "attention"}
+    types = [newer.get(str(kind), kind) for kind in types]
     unknown = next((kind for kind in types if not isinstance(kind, str) or kind not in makers), None)
     if unknown is not None:
         raise config.refuse(f"layer type {shown(unknown)}")

@@ -23,10 +23,13 @@ def _attention(config: Fields, indexer: SparseIndexer | None = None) -> LatentAt
 
 
 def _ffns(config: Fields, layers: int) -> list[Ffn]:
-    """Return dense layers first, then a mixture each ``moe_layer_freq`` layers, with shared experts side by side."""
+    """Return dense layers first, then a mixture each ``moe_layer_freq`` layers, with shared experts side by side.
+
+    From V3 on each expert has a correction term, which configs written by transformers do not state; V2 states another ``topk_method``.
+    """
     size = config.integer("moe_intermediate_size")
     shared = (config.optional("n_shared_experts") or 0) * size
-    corrected = config.get("topk_method") == "noaux_tc"
+    corrected = config.get("topk_method") in (None, "noaux_tc")
     mixture, dense = routed(config, size, shared=shared, router_bias=corrected), gated_ffn(config)
     types = config.per_layer("mlp_layer_types", layers)
     first, every = config.optional("first_k_dense_replace") or 0, config.optional("moe_layer_freq") or 1
@@ -48,7 +51,7 @@ def sparse_latent(config: Fields) -> Architecture:
     """DeepSeek V3.2 and GLM-5: an indexer picks keys; GLM-5.2 reuses its choice in following layers (``indexer_types``)."""
     layers = config.layers()
     indexer = SparseIndexer(heads=config.integer("index_n_heads"), head_dim=config.integer("index_head_dim"), top_k=config.integer("index_topk"))
-    if any(kind != "deepseek_sparse_attention" for kind in config.entries("layer_types")):
+    if any(kind not in ("deepseek_sparse_attention", "indexed_attention") for kind in config.entries("layer_types")):
         raise config.refuse("layer_types with entries other than deepseek_sparse_attention")
     types = config.per_layer("indexer_types", layers)
     if types is None:
