@@ -12,7 +12,7 @@ from effsim.cost.step import serving_step_model
 from effsim.sim.replica import ReplicaSetup
 from effsim.sim.serving import simulate_serving
 from effsim.workload.operations import Parallelism
-from effsim.workload.traces import synthetic_azure_conv
+from effsim.workload.synthetic import synthetic_trace
 
 
 def timeouts_per_s(count):
@@ -36,7 +36,7 @@ def main():
     given = parser.parse_args()
     step = serving_step_model("llama-3.1-70b", "h100_sxm", Parallelism(tensor=4), max_num_seqs=256)
     replicas = [ReplicaSetup(step_model=step, max_num_seqs=256)] * 2
-    trace = synthetic_azure_conv(seed=1, requests=given.requests)
+    trace = synthetic_trace("azure_llm_2023_conv.csv", seed=1, requests=given.requests)
     start = time.perf_counter()
     result = simulate_serving(trace, replicas)
     wall_s = time.perf_counter() - start

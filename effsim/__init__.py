@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from effsim.cost.serving import estimate_serving
     from effsim.cost.training import estimate_training
     from effsim.run import simulate
-    from effsim.specs.loading import accelerator, calibration, engine, network, node, site
+    from effsim.specs.loading import accelerator, calibration, engine, network, node
     from effsim.specs.models import model
     from effsim.specs.scenario import load_scenario
 
@@ -49,13 +49,10 @@ __all__ = [
     "network",
     "node",
     "simulate",
-    "site",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "site":  # a package that can be called like a function: see effsim/site/__init__.py
-        return import_module("effsim.site")
     if name not in _HOME:
         raise AttributeError(f"module 'effsim' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

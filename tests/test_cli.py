@@ -176,7 +176,6 @@ def test_public_names():
     assert {*effsim.__all__} <= {*dir(effsim)}
     for name in effsim.__all__:
         assert getattr(effsim, name) is not None
-    assert effsim.site("france").country == "FRA"
     assert effsim.accelerator("NVIDIA H100 80GB HBM3").name == "h100_sxm"
     with pytest.raises(AttributeError, match="no attribute 'acelerator'"):
         _ = effsim.acelerator

@@ -10,7 +10,8 @@ from effsim.catalog import DATA_VARIABLE
 from effsim.errors import SpecError
 from effsim.specs.scenario import Scenario, find_trace
 from effsim.specs.workload import Arrivals, Distribution, Empirical, Fixed, Lognormal, Uniform, Workload
-from effsim.workload.traces import AZURE_CONV_NAME, FloatArray, IntArray, Trace, read_trace, select, synthetic_azure_conv
+from effsim.workload.synthetic import TRACES, synthetic_trace
+from effsim.workload.traces import FloatArray, IntArray, Trace, read_trace, select
 
 MAX_REQUESTS: Final = 20_000_000
 _P90_OF_NORMAL: Final = 1.2815515655446004
@@ -28,7 +29,8 @@ def stream(seed: int, name: str) -> np.random.Generator:
 def requests_of(scenario: Scenario) -> Trace:
     """Return the requests of a serving scenario.
 
-    Where the Azure conversation trace is asked for and absent, :func:`synthetic_azure_conv` stands in and says so in ``origin``.
+    Where a published trace of :data:`~effsim.workload.synthetic.TRACES` is absent, requests drawn from its statistics stand in, and
+    ``origin`` says so.
 
     Raises:
         SpecError: No workload; a trace that is nowhere or malformed; more than 20 million requests.
@@ -41,8 +43,8 @@ def requests_of(scenario: Scenario) -> Trace:
     path = find_trace(scenario)
     if path is not None:
         trace = read_trace(path)
-    elif load.trace == AZURE_CONV_NAME:
-        trace = synthetic_azure_conv(scenario.seed)
+    elif load.trace in TRACES:
+        trace = synthetic_trace(load.trace, scenario.seed)
     else:
         raise SpecError(f"workload.trace: {load.trace!r} is neither beside the scenario, nor in the working folder, nor in a folder of {DATA_VARIABLE}")
     window_s = (load.window.start, load.window.end) if load.window else None

@@ -1,5 +1,3 @@
-import hashlib
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +5,7 @@ from hypothesis import strategies as st
 
 from effsim.errors import SpecError
 from effsim.workload import traces
-from effsim.workload.traces import Trace, read_trace, select, synthetic_azure_conv
+from effsim.workload.traces import Trace, read_trace, select
 
 PLAIN = "arrival_s,prompt_tokens,output_tokens\n"
 
@@ -133,28 +131,3 @@ def test_the_azure_conversation_trace(reference_file):
     trace = read_trace(reference_file("azure_llm_2023_conv.csv"))
     assert (len(trace), trace.duration_s, trace.notes) == (19_366, pytest.approx(3501.721937, abs=1e-7), ())
     assert (trace.prompt_tokens.sum(), trace.output_tokens.sum()) == (22_361_870, 4_088_665)
-
-
-def test_synthetic_trace_is_like_the_recorded_one(reference_file):
-    real, drawn = read_trace(reference_file("azure_llm_2023_conv.csv")), synthetic_azure_conv(7)
-    assert drawn.origin.startswith("synthetic")
-    assert len(drawn) == len(real)
-    assert drawn.duration_s == pytest.approx(real.duration_s, rel=0.03)
-    for column in ("prompt_tokens", "output_tokens"):
-        assert getattr(drawn, column).mean() == pytest.approx(getattr(real, column).mean(), rel=0.04)
-        shares = [0.1, 0.25, 0.75, 0.9, 0.99]
-        assert np.quantile(getattr(drawn, column), shares) == pytest.approx(np.quantile(getattr(real, column), shares), rel=0.12)
-    long_drawn, long_real = drawn.prompt_tokens > 3000, real.prompt_tokens > 3000
-    assert drawn.output_tokens[long_drawn].mean() == pytest.approx(real.output_tokens[long_real].mean(), rel=0.1)
-    per_minute = [np.histogram(trace.arrival_s, bins=np.arange(0.0, 3480.1, 60.0))[0] for trace in (drawn, real)]
-    assert np.corrcoef(*per_minute)[0, 1] > 0.7
-
-
-def test_synthetic_trace_repeats_and_extends():
-    def digest(trace):
-        return hashlib.sha256(trace.arrival_s.tobytes() + trace.prompt_tokens.tobytes() + trace.output_tokens.tobytes()).hexdigest()
-
-    assert digest(synthetic_azure_conv(1)) == digest(synthetic_azure_conv(1)) != digest(synthetic_azure_conv(2))
-    twice = synthetic_azure_conv(1, 2 * 19_366)
-    assert twice.duration_s == pytest.approx(2 * 3501.7, rel=0.03)
-    assert len(synthetic_azure_conv(1, 5)) == 5

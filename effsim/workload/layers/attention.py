@@ -17,10 +17,10 @@ def lower(low: Lowering, mixer: Attention, count: float) -> list[Operation]:
     heads = low.split("attention heads", mixer.heads)
     kv_heads = max(1, mixer.kv_heads // low.tensor)
     d_k, d_v = mixer.head_dim, mixer.value_head_dim or mixer.head_dim
-    queries = heads * d_k * (2 if mixer.output_gate else 1)
-    keys = kv_heads * (d_k if mixer.shares_kv else d_k + d_v)
-    ops = gemm(low, "attention.qkv", count, (low.hidden, queries + keys), bias=mixer.qkv_bias)
-    ops += _rotate(low, mixer, count, heads * d_k + kv_heads * d_k, kv_heads * (d_k + d_v))
+    own = 0 if mixer.shares_kv else kv_heads
+    projected = heads * d_k * (2 if mixer.output_gate else 1) + own * (d_k if mixer.values_are_keys else d_k + d_v)
+    ops = gemm(low, "attention.qkv", count, (low.hidden, projected), bias=mixer.qkv_bias)
+    ops += _rotate(low, mixer, count, (heads + own) * d_k, own * (d_k + d_v))
     if mixer.indexer is not None:
         ops += indexer(low, mixer.indexer, count, low.hidden)
     ops += score(low, mixer, count, Heads(heads, kv_heads, d_k, d_v))
@@ -118,6 +118,6 @@ def indexer(low: Lowering, spec: SparseIndexer, count: float, query_width: int) 
 def cache(low: Lowering, mixer: Attention, layers: float) -> CacheLayer:
     """Return what these layers keep per token: ``2 · kv_heads · head_dim`` numbers a layer, replicated where ranks exceed heads."""
     kv_heads = max(1, mixer.kv_heads // low.tensor)
-    numbers = kv_heads * (mixer.head_dim + (mixer.value_head_dim or mixer.head_dim))
+    numbers = 0 if mixer.shares_kv else kv_heads * (mixer.head_dim + (mixer.value_head_dim or mixer.head_dim))
     index = mixer.indexer.head_dim if mixer.indexer and not mixer.indexer.reused else 0
     return CacheLayer(layers * (numbers * low.kv_bytes + index), mixer.window or mixer.chunk or 0)
