@@ -66,7 +66,7 @@ TRACES: Final = {
         prompt_shares=(0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.95, 0.97, 1),
         prompt_tokens=(3, 17, 75, 147, 385, 770, 1075, 1469, 1909, 2433, 2744, 3192, 3920, 5187, 5959, 7303, 7435, 7437),
         output_shares=(0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.9, 0.95, 0.98, 0.99, 0.996, 0.999, 1),
-        output_tokens=((0, (6, 7, 9, 11, 13, 16, 24, 39, 55, 90, 170, 251, 401, 825, 1899)),),  # independent of the prompt: its means by prompt length differ by a tenth
+        output_tokens=((0, (6, 7, 9, 11, 13, 16, 24, 39, 55, 90, 170, 251, 401, 825, 1899)),),  # hardly depends on the prompt
     ),
 }  # fmt: skip
 """By file name. Computed from Azure Public Dataset, AzureLLMInferenceTrace_conv and _code (2023), CC-BY 4.0; Patel et al., Splitwise, ISCA 2024."""
