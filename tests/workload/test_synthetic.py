@@ -19,8 +19,8 @@ def test_synthetic_trace_is_like_the_recorded_one(reference_file, name, longest)
         assert getattr(drawn, column).mean() == pytest.approx(getattr(real, column).mean(), rel=0.06)
         shares = [0.1, 0.25, 0.75, 0.9, longest]
         assert np.quantile(getattr(drawn, column), shares) == pytest.approx(np.quantile(getattr(real, column), shares), rel=0.12)
-    per_minute = [np.histogram(trace.arrival_s, bins=np.arange(0.0, real.duration_s - 20.0, 60.0))[0] for trace in (drawn, real)]
-    assert np.corrcoef(*per_minute)[0, 1] > 0.5
+    per_twelfth = [np.histogram(trace.arrival_s, bins=np.linspace(0.0, real.duration_s, 13))[0] for trace in (drawn, real)]
+    assert np.corrcoef(*per_twelfth)[0, 1] > 0.9
 
 
 def test_long_conversations_have_short_answers(reference_file):
