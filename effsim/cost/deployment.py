@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from effsim.cost.collectives import Fabric, Level
 from effsim.cost.device import Coefficients, Device, Prior, build_device, dtypes, prior_for
+from effsim.cost.estimate import number_or_none
 from effsim.cost.evaluate import CostTable, cost_table
 from effsim.cost.memory import ServingMemory, serving_memory
 from effsim.specs import loading
@@ -97,7 +98,7 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
     formats = dataclasses.replace(
         numerics(net, settings.precision, settings.kv_precision, dtypes(acc)), attention=settings.attention, sparsity=settings.sparsity
     )
-    utilization = settings.memory_utilization
+    utilization = number_or_none("gpu_memory_utilization", settings.memory_utilization, 1.0)
     return Deployment(
         model=net,
         accelerator=acc,
@@ -108,7 +109,7 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         prior=prior_for(acc, settings.calibration),
         fabric=fabric_of(acc, host, loading.network(settings.network) if settings.network else None),
         table=lower(net, parallelism, formats, settings.phase),
-        power_limit_w=acc.check_power_limit(settings.power_limit_w),
+        power_limit_w=acc.check_power_limit(number_or_none("power_limit_w", settings.power_limit_w)),
         memory_utilization=software.memory_utilization.value if utilization is None else utilization,
     )
 

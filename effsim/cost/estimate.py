@@ -1,6 +1,8 @@
 """What serving and training estimates share: intervals and a breakdown, computed when asked for."""
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
@@ -59,6 +61,30 @@ class Estimate(Result):
         if field not in self.OUTPUTS:
             raise SpecError(f"interval: {field!r} has none; choose from {', '.join(self.OUTPUTS)}")
         return self._log_sd[field]
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return a whole number of at least 1.
+
+    Raises:
+        SpecError: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SpecError(f"{name}: must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def number_or_none(name: str, value: Any, most: Any = math.inf) -> float | None:
+    """Return a number above 0 and at most ``most``, or None.
+
+    Raises:
+        SpecError: It is something else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 < float(value) <= most:
+        raise SpecError(f"{name}: must be a number above 0{'' if most == math.inf else f' and at most {most:g}'}, got {value!r}")
+    return float(value)
 
 
 def number_arrays(given: Mapping[str, Any]) -> tuple[list[Any], tuple[int, ...]]:

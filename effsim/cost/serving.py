@@ -123,7 +123,7 @@ def estimate_serving(  # noqa: PLR0913, PLR0917 -- the public contract
     parallelism = Parallelism(tensor_parallel, pipeline_parallel, expert_parallel, data_parallel)
     settings = Settings(precision, kv_precision, engine, node, network, power_limit_w, gpu_memory_utilization, calibration, "serve", attention, sparsity)
     deployment = deploy(model, accelerator, parallelism, settings)
-    budget = max_num_batched_tokens or deployment.engine.max_num_batched_tokens or 8192
+    budget = (deployment.engine.max_num_batched_tokens or 8192) if max_num_batched_tokens is None else max_num_batched_tokens
     return estimate_load(deployment, batch, prompt_tokens, output_tokens, budget)
 
 

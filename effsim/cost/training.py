@@ -9,7 +9,7 @@ import pandas as pd
 from effsim.cost.breakdown import operation_breakdown
 from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import Coefficients, build_device
-from effsim.cost.estimate import Estimate, number_arrays
+from effsim.cost.estimate import Estimate, number_arrays, whole_number
 from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
 from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_WEIGHTS, exchange_gradients
 from effsim.cost.serving import server_power
@@ -19,7 +19,9 @@ from effsim.errors import SpecError
 from effsim.results import Provenance
 from effsim.specs.model import Transformer
 from effsim.workload.features import Iteration, feature_matrix
-from effsim.workload.operations import OpTable, Parallelism, build_table
+from effsim.workload.layers.attention import SOFTMAX_FLOP
+from effsim.workload.lowering import lower
+from effsim.workload.operations import Operation, OpTable, Parallelism, build_table
 from effsim.workload.optimizers import Optimizer, optimizer, update
 from effsim.workload.training import Recompute, activation_bytes, backward, recomputed
 
@@ -147,11 +149,11 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         SpecError: An argument is malformed, or the sizes do not divide.
         InfeasibleError: A single configuration does not fit in memory.
     """
-    ranks = tensor_parallel * pipeline_parallel * context_parallel
-    if num_accelerators % ranks or num_accelerators < ranks:
+    one = Parallelism(tensor_parallel, pipeline_parallel, context=context_parallel, sequence=bool(sequence_parallel) and tensor_parallel > 1)
+    ranks = one.accelerators
+    if whole_number("num_accelerators", num_accelerators) % ranks:
         raise SpecError(f"num_accelerators: {num_accelerators} is no multiple of tensor x pipeline x context parallel = {ranks}")
-    shared = bool(sequence_parallel) and tensor_parallel > 1
-    parallelism = Parallelism(tensor_parallel, pipeline_parallel, expert_parallel, num_accelerators // ranks, context_parallel, shared)
+    parallelism = dataclasses.replace(one, expert=expert_parallel, data=num_accelerators // ranks)
     settings = Settings(precision, None, engine, node, network, power_limit_w, None, calibration, "train")
     deployment = deploy(model, accelerator, parallelism, settings)
     step = training_step(deployment, recompute, zero_stage, optimizer, virtual_pipeline_stages)
@@ -169,12 +171,10 @@ def training_step(deployment: Deployment, recompute: str, zero_stage: int, optim
         raise SpecError(f"recompute: expected none, selective or full, got {recompute!r}")
     if zero_stage not in {0, 1, 2, 3}:
         raise SpecError(f"zero_stage: expected 0, 1, 2 or 3, got {zero_stage!r}")
-    if virtual_stages < 1:
-        raise SpecError(f"virtual_pipeline_stages: must be at least 1, got {virtual_stages!r}")
-    recipe = Recipe(modes[recompute], zero_stage, optimizer(optimizer_name), virtual_stages)
+    recipe = Recipe(modes[recompute], zero_stage, optimizer(optimizer_name), whole_number("virtual_pipeline_stages", virtual_stages))
     table = deployment.table
-    each = deployment.numerics.precision
-    weights = table.weight_bytes / (4.0 if each == "fp32" else 2.0 if each in {"bf16", "fp16", "tf32"} else 1.0)
+    wide = lower(deployment.model, deployment.parallelism, dataclasses.replace(deployment.numerics, precision="bf16"), "train")
+    weights = wide.weight_bytes / 2.0
     owners = deployment.parallelism.data * deployment.parallelism.context if zero_stage >= 1 else 1
     matrices = [(op.count / deployment.parallelism.pipeline / owners, op.inner, op.cols) for op in table.operations if op.kind == "gemm"]
     ops = update(recipe.optimizer, weights / owners, 4.0, matrices)
@@ -312,18 +312,29 @@ def _outputs(step: Step, batch: Batch, run: tuple[Any, Any]) -> dict[str, Any]:
 
 
 def model_and_hardware_flop(step: Step, batch: Batch) -> tuple[Any, Any]:
-    """Return model and hardware FLOPs of a step, all accelerators, by PaLM's convention: products and attention, attention in full."""
-    p, table = step.deployment.parallelism, step.deployment.table
-    sequences = Iteration(prefill_seqs=batch.global_batch_size / p.data / p.context, prefill_tokens=batch.sequence_length)
-    forward = _matrix_flop(table, sequences) * p.tensor * p.context * p.data
-    again = _matrix_flop(step.repeated, sequences) * p.tensor * p.context * p.data if step.repeated is not None else 0.0
-    return 3.0 * forward, 3.0 * forward + again
+    """Return model and hardware FLOPs of a step, all accelerators, by PaLM's convention: products and attention, attention in full.
+
+    Counted on the model that is not split, so that what tensor ranks do alike (router, replicated heads) counts once.
+    """
+    whole = lower(step.deployment.model, Parallelism(), step.deployment.numerics, "train")
+    sequences = Iteration(prefill_seqs=batch.global_batch_size, prefill_tokens=batch.sequence_length)
+    repeated = recomputed(whole, step.recipe.recompute)
+    forward = _matrix_flop(whole, sequences)
+    return 3.0 * forward, 3.0 * forward + (_matrix_flop(repeated, sequences) if repeated is not None else 0.0)
 
 
 def _matrix_flop(table: OpTable, iteration: Iteration) -> Any:
+    """Return the FLOPs of products and of attention without its softmax."""
     full = tuple(f._replace(causal=False) if f.kind == "prefill_pairs" and not f.window and not f.chunk else f for f in table.features)
-    kinds = np.array([op.kind in {"gemm", "grouped_gemm", "prefill_attention"} for op in table.operations], dtype=float)
-    return (table.count * kinds) @ (table.flop @ feature_matrix(full, iteration))
+    shares = np.array([_matrix_share(op) for op in table.operations])
+    return (table.count * shares) @ (table.flop @ feature_matrix(full, iteration))
+
+
+def _matrix_share(op: Operation) -> float:
+    if op.kind == "prefill_attention":
+        products = 2.0 * (op.inner + op.cols)
+        return products / (products + SOFTMAX_FLOP)
+    return float(op.kind in {"gemm", "grouped_gemm"})
 
 
 def _spread(step: Step, batch: Batch) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from effsim.cost.device import COEFFICIENTS, Coefficients, Prior
+from effsim.errors import SpecError
 
 STEP = 0.25  # of a standard deviation, for the central difference
 Outputs = Mapping[str, Any]
@@ -53,10 +54,10 @@ def interval(value: Any, sd: Any, level: float) -> tuple[Any, Any]:
     (84.8, 117.9)
 
     Raises:
-        ValueError: The level is not between 0 and 1.
+        SpecError: The level is not between 0 and 1.
     """
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
+        raise SpecError(f"level: must lie between 0 and 1, got {level}")
     quantile = NormalDist().inv_cdf(0.5 + level / 2.0)
     reach = math.exp(quantile * sd) if isinstance(sd, float) else np.exp(quantile * sd)
     return value / reach, value * reach

@@ -61,7 +61,7 @@ class Operation:
         read: From device memory [bytes].
         write: To device memory [bytes].
         dtype: Of the arithmetic.
-        rows: M of a GEMM, summed over its group; ``cols`` N and ``inner`` K.
+        rows: M of a GEMM, summed over its group; ``cols`` N and ``inner`` K; of attention, a head's value and key widths.
         groups: GEMMs in the group, e.g. experts touched; empty for one.
         kernels: Launches.
         weight_bytes: Held in memory by one occurrence [bytes].

@@ -12,6 +12,11 @@ from effsim.workload.operations import Array, Linear, Operation, OpTable, build_
 Recompute = Literal["none", "selective", "full"]
 LONG_INNER = 8192  # K of a weight gradient is the token count, always long enough to split
 _ENDS = {"embedding", "logits", "cross_entropy"}
+_WIDEST = {"attention.qkv", "attention.down", "mamba.input", "delta_net.input", "ffn.up", "logits", "layer_0"}
+_FROM_RESIDUAL = {*_WIDEST, "moe.router"}
+"""Products whose input is the normalised residual stream, gathered from the sequence shards that are kept."""
+_SAME_INPUT = {"attention.head_gate", "indexer.key", "moe.latent_down", "moe.shared_up", "moe.shared_gate"}
+"""Products that read the same input once more."""
 
 
 def backward(table: OpTable) -> OpTable:
@@ -39,9 +44,9 @@ def _input_gradient(op: Operation) -> Operation:
 
 
 def _weight_gradient(op: Operation) -> Operation:
-    """Return the weight's gradient: K x M by M x N, read with the running fp32 sum and written back."""
+    """Return the weight's gradient: the input K x M by the output's gradient M x N, read with the running fp32 sum and written back."""
     held: Linear = op.groups if op.groups else {ONE: 1.0}
-    activations = {feature: c for feature, c in op.read.items() if feature not in held and feature.kind != "one"}
+    activations = {feature: c + op.write.get(feature, 0.0) for feature, c in op.read.items() if feature not in held and feature.kind != "one"}
     accumulated = scaled(held, 4.0 * op.cols * op.inner)
     return dataclasses.replace(
         op,
@@ -88,11 +93,11 @@ def activation_bytes(table: OpTable, features: Array, mode: Recompute, layers: i
         return kept
     total = np.zeros(features.shape[1])
     for row, op in enumerate(table.operations):
-        if op.kind in {"collective", "embedding", "sampling"} or op.name in {"logits", "cross_entropy", "attention.rotary"}:
+        if op.kind in {"collective", "embedding", "sampling"} or op.name in {"logits", "cross_entropy", "attention.rotary", *_SAME_INPUT}:
             continue
         inputs = np.array([c if _is_activation(f, op) else 0.0 for f, c in zip(table.features, table.read[row], strict=True)])
         share = 0.5 if op.name in {"norm", "final_norm"} else 1.0  # the residual half of its input is kept by nobody
-        shared = tensor if op.kind == "gemm" and op.inner == _residual_width(table) else 1
+        shared = tensor if op.name in _FROM_RESIDUAL else 1
         total += op.count * share * (inputs @ features) / shared
     return total
 
@@ -103,10 +108,6 @@ def _is_activation(feature: Feature, op: Operation) -> bool:
 
 def _residual_width(table: OpTable) -> int:
     return max(
-        (
-            op.inner
-            for op in table.operations
-            if op.name in {"attention.qkv", "attention.down", "mamba.input", "delta_net.input", "ffn.up", "logits", "layer_0"}
-        ),
+        (op.inner for op in table.operations if op.name in _WIDEST),
         default=1,
     )

@@ -15,7 +15,7 @@ def lower(low: Lowering, mixer: Attention, count: float) -> list[Operation]:
     Decode reads the cache once per sequence, whatever the number of query heads in a group.
     """
     heads = low.split("attention heads", mixer.heads)
-    kv_heads = max(1, mixer.kv_heads // low.tensor)
+    kv_heads = kv_heads_of_rank(low, mixer)
     d_k, d_v = mixer.head_dim, mixer.value_head_dim or mixer.head_dim
     own = 0 if mixer.shares_kv else kv_heads
     projected = heads * d_k * (2 if mixer.output_gate else 1) + own * (d_k if mixer.values_are_keys else d_k + d_v)
@@ -32,6 +32,17 @@ def lower(low: Lowering, mixer: Attention, count: float) -> list[Operation]:
         ops.append(elementwise("attention.gate", count, {TOKENS: float(heads * d_v)}, (5.0, 2 * byte, byte)))
     ops += gemm(low, "attention.output", count, (heads * d_v, low.hidden), bias=mixer.output_bias)
     return ops + tensor_reduce(low, "attention", count)
+
+
+def kv_heads_of_rank(low: Lowering, mixer: Attention) -> int:
+    """Return a tensor rank's key-value heads: an even share, or one that several ranks hold alike.
+
+    Raises:
+        SpecError: Neither number divides the other, which engines refuse, too.
+    """
+    if mixer.kv_heads < low.tensor and low.tensor % mixer.kv_heads == 0:
+        return 1
+    return low.split("key-value heads", mixer.kv_heads)
 
 
 class Heads:
@@ -75,7 +86,18 @@ def score(low: Lowering, mixer: Attention, count: float, heads: Heads) -> list[O
         kernels = 3.0
     dtype = low.base.compute
     return [
-        Operation("attention.prefill", "prefill_attention", count, {pairs: per_pair}, prefill_read, prefill_write, dtype, kernels=kernels),
+        Operation(
+            "attention.prefill",
+            "prefill_attention",
+            count,
+            {pairs: per_pair},
+            prefill_read,
+            prefill_write,
+            dtype,
+            cols=heads.values,
+            inner=heads.keys,
+            kernels=kernels,
+        ),
         Operation(
             "attention.decode",
             "decode_attention",
@@ -117,7 +139,7 @@ def indexer(low: Lowering, spec: SparseIndexer, count: float, query_width: int) 
 
 def cache(low: Lowering, mixer: Attention, layers: float) -> CacheLayer:
     """Return what these layers keep per token: ``2 · kv_heads · head_dim`` numbers a layer, replicated where ranks exceed heads."""
-    kv_heads = max(1, mixer.kv_heads // low.tensor)
+    kv_heads = kv_heads_of_rank(low, mixer)
     numbers = 0 if mixer.shares_kv else kv_heads * (mixer.head_dim + (mixer.value_head_dim or mixer.head_dim))
     index = mixer.indexer.head_dim if mixer.indexer and not mixer.indexer.reused else 0
     return CacheLayer(layers * (numbers * low.kv_bytes + index), mixer.window or mixer.chunk or 0)

@@ -113,9 +113,12 @@ def elementwise(name: str, count: float, numbers: Linear, traffic: tuple[float, 
 
 
 def norm(low: Lowering, name: str, count: float, *, width: int | None = None, rows: Linear | None = None) -> Operation:
-    """Return a normalisation fused with the residual addition: about 5 FLOPs a number (square, sum, scale, weight, add)."""
+    """Return a normalisation fused with the residual addition: about 5 FLOPs a number (square, sum, scale, weight, add).
+
+    ``width``: of a rank's own numbers; None: the residual stream, which sequence parallelism splits.
+    """
     size = low.hidden if width is None else width
-    shared = low.tensor if low.parallelism.sequence else 1
+    shared = low.tensor if low.parallelism.sequence and width is None else 1
     numbers = scaled({TOKENS: 1.0} if rows is None else rows, size / shared)
     byte = low.activation_bytes
     return elementwise(name, count, numbers, (5.0, 2 * byte, 2 * byte), weight_bytes=size * byte)
