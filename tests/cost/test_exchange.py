@@ -1,0 +1,63 @@
+"""Gradients and weights over data-parallel ranks; Rajbhandari et al., arXiv:1910.02054, section 7: volumes in units of the weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from effsim.cost.collectives import Fabric, Level
+from effsim.cost.device import prior_for
+from effsim.cost.exchange import exchange_gradients
+from effsim.specs import loading
+from effsim.workload.operations import Parallelism
+
+EXACT = dataclasses.replace(prior_for(loading.accelerator("h100_sxm"), "none").median, link_efficiency=1.0, collective_latency_factor=1.0)
+RATE, WEIGHTS = 50e9, 1e9
+FLAT = Fabric(1024, Level(0.0, RATE), None)
+ONE = np.array([1.0])
+
+
+def exchange(stage, micro_batches=1.0, **sizes):
+    time_s, wire_bytes = exchange_gradients(FLAT, Parallelism(**sizes), EXACT, (stage, WEIGHTS, ONE * micro_batches))
+    return float(time_s[0]), float(wire_bytes[0])
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_single_replica_exchanges_nothing(stage):
+    assert exchange(stage, tensor=8, pipeline=2) == (0.0, 0.0)
+
+
+def test_stage_0_all_reduces_fp32_gradients():
+    """Ring over 8: 2 · 7/8 · 4 bytes a weight."""
+    volume = 2 * 7 / 8 * 4 * WEIGHTS
+    assert exchange(0, data=8) == pytest.approx((volume / RATE, volume))
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_stages_1_and_2_scatter_gradients_and_gather_weights(stage):
+    """7/8 · 4 bytes out, 7/8 · 2 bytes in."""
+    volume = 7 / 8 * (4 + 2) * WEIGHTS
+    assert exchange(stage, data=8) == pytest.approx((volume / RATE, volume))
+
+
+@pytest.mark.parametrize("micro_batches", [1, 4])
+def test_stage_3_gathers_weights_for_each_forward_and_backward(micro_batches):
+    volume = 7 / 8 * (4 + 2 * 2 * micro_batches) * WEIGHTS
+    assert exchange(3, micro_batches, data=8) == pytest.approx((volume / RATE, volume))
+
+
+def test_context_ranks_hold_the_same_weights_and_take_part():
+    assert exchange(1, data=4, context=2) == pytest.approx(exchange(1, data=8))
+
+
+def test_a_link_half_as_efficient_takes_twice_as_long():
+    half = dataclasses.replace(EXACT, link_efficiency=0.5)
+    time_s, wire_bytes = exchange_gradients(FLAT, Parallelism(data=8), half, (1, WEIGHTS, ONE))
+    assert (float(time_s[0]), float(wire_bytes[0])) == pytest.approx((2 * exchange(1, data=8)[0], exchange(1, data=8)[1]))
+
+
+def test_no_gradient_crosses_the_slow_network_more_than_once_per_domain():
+    """16 ranks in 2 domains: all-gather and reduce-scatter put 1/8 of the buffer, halved, on the slow links."""
+    nested = Fabric(8, Level(0.0, 1e30), Level(0.0, RATE))
+    time_s, _ = exchange_gradients(nested, Parallelism(data=16), EXACT, (1, WEIGHTS, ONE))
+    assert float(time_s[0]) == pytest.approx(6 * WEIGHTS / 8 / 2 / RATE)
