@@ -14,11 +14,12 @@ from effsim.workload.operations import Axis, Collective, Parallelism
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Level:
-    """One level of the network: latency of a step [s] and bandwidth per rank and direction [bytes/s]."""
+    """One level of the network: latency of a step [s], bandwidth per rank and direction [bytes/s], energy outside the accelerator [J/byte]."""
 
     latency_s: float
     bytes_per_s: float
     in_network_reduction: bool = False
+    energy_per_byte_j: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -108,10 +108,17 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         numerics=formats,
         prior=prior_for(acc, settings.calibration),
         fabric=fabric_of(acc, host, loading.network(settings.network) if settings.network else None),
-        table=lower(net, parallelism, formats, settings.phase),
+        table=lower(net, _lowered(parallelism, settings.phase), formats, settings.phase),
         power_limit_w=acc.check_power_limit(number_or_none("power_limit_w", settings.power_limit_w)),
         memory_utilization=software.memory_utilization.value if utilization is None else utilization,
     )
+
+
+def _lowered(parallelism: Parallelism, phase: str) -> Parallelism:
+    """Return the ranks that shape a micro-batch: in training, stages and replicas enter through the schedule instead."""
+    if phase == "serve":
+        return parallelism
+    return dataclasses.replace(parallelism, pipeline=1, data=1 if parallelism.expert == 1 else parallelism.data)
 
 
 HOST_LATENCY_S = 5e-6  # of a copy over PCIe, from call to last byte; NVIDIA, CUDA C++ Best Practices Guide (2025); wide
@@ -147,4 +154,5 @@ def _inner(accelerator: Accelerator, node: Node | None) -> tuple[Level | None, i
 
 
 def _level(network: Network, bytes_per_s: float) -> Level:
-    return Level(network.latency.value, bytes_per_s, network.in_network_reduction)
+    energy = network.energy_per_byte.value if network.energy_per_byte else 0.0
+    return Level(network.latency.value, bytes_per_s, network.in_network_reduction, energy)

@@ -1,7 +1,7 @@
-"""What data-parallel ranks exchange once per optimizer step, by ZeRO stage."""
+"""What data-parallel ranks exchange once per optimizer step, by ZeRO stage, flat or sharded within groups."""
 
 import dataclasses
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -15,31 +15,62 @@ SHARDED_WEIGHTS: Final = 3
 GRADIENT_BYTES, WEIGHT_BYTES = 4.0, 2.0  # fp32 gradients are summed, 16-bit weights gathered
 
 
-def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: Coefficients, load: tuple[int, float, Any]) -> tuple[Any, Any]:
+class Exchange(NamedTuple):
+    """What there is to exchange.
+
+    Args:
+        zero_stage: 0 to 3.
+        trained: Weights with gradients on one device.
+        weights: All weights on one device.
+        micro_batches: Per step, an array.
+        shard_group: Ranks within which ZeRO shards (hybrid sharding); None: all.
+    """
+
+    zero_stage: int
+    trained: float
+    weights: float
+    micro_batches: Any
+    shard_group: int | None = None
+
+
+def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: Coefficients, load: Exchange) -> tuple[Any, Any]:
     """Return time [s] and bytes that a rank puts on the wire, for gradients and weights over data and context ranks.
 
     Stage 0: all-reduce of gradients; 1 and 2: reduce-scatter of them and all-gather of weights; 3: that all-gather twice per
-    micro-batch. Source: Rajbhandari et al., arXiv:1910.02054, section 7.
+    micro-batch. With hybrid sharding both stay within the group, and each group's shards of the gradients are then all-reduced
+    across groups. Sources: Rajbhandari et al., arXiv:1910.02054, section 7; Zhao et al., PyTorch FSDP, arXiv:2304.11277, section 3.2.
 
     Args:
         fabric: The two network levels.
         parallelism: Ranks.
         coefficients: For link efficiency and latency.
-        load: ZeRO stage, weights on the device, micro-batches per step (array).
+        load: What there is to exchange.
     """
-    stage, weights, micro_batches = load
-    ranks = dataclasses.replace(parallelism, data=parallelism.data * parallelism.context, context=1)
-    time_s, wire_bytes = np.zeros_like(micro_batches), np.zeros_like(micro_batches)
-    if ranks.data == 1:
+    ranks = parallelism.data * parallelism.context
+    group = load.shard_group or ranks
+    time_s, wire_bytes = np.zeros_like(load.micro_batches), np.zeros_like(load.micro_batches)
+    if ranks == 1:
         return time_s, wire_bytes
-    plan: list[tuple[Collective, float, Any]] = [("all_reduce", GRADIENT_BYTES * weights, 1.0)]
-    if stage >= SHARDED_OPTIMIZER:
-        gathers = 2.0 * micro_batches if stage == SHARDED_WEIGHTS else 1.0
-        plan = [("reduce_scatter", GRADIENT_BYTES * weights, 1.0), ("all_gather", WEIGHT_BYTES * weights, gathers)]
-    for pattern, payload_bytes, times in plan:
-        cost = collective_cost(pattern, "data", ranks, fabric)
+    near = dataclasses.replace(parallelism, expert=1, data=group, context=1)
+    far = dataclasses.replace(near, data=ranks // group)
+    beyond = fabric if group * parallelism.tensor < fabric.domain else dataclasses.replace(fabric, domain=1)
+    for pattern, payload_bytes, times, who in _plan(load, group, ranks):
+        cost = collective_cost(pattern, "data", near if who == "near" else far, fabric if who == "near" else beyond)
         beta_s = payload_bytes / coefficients.link_efficiency
         lines = [a * coefficients.collective_latency_factor + b * beta_s for a, b in zip(cost.alpha_s, cost.beta_s_per_byte, strict=True)]
         time_s = time_s + times * min(lines)
         wire_bytes = wire_bytes + times * cost.wire_per_byte * payload_bytes
     return time_s, wire_bytes
+
+
+def _plan(load: Exchange, group: int, ranks: int) -> list[tuple[Collective, float, Any, str]]:
+    """Return pattern, bytes, times per step, and whether it runs within a group or across groups."""
+    gradients = GRADIENT_BYTES * load.trained
+    if load.zero_stage < SHARDED_OPTIMIZER:
+        return [("all_reduce", gradients, 1.0, "near")]
+    if load.zero_stage == SHARDED_WEIGHTS:
+        gather: tuple[Collective, float, Any, str] = ("all_gather", WEIGHT_BYTES * load.weights, 2.0 * load.micro_batches, "near")
+    else:
+        gather = ("all_gather", WEIGHT_BYTES * load.trained, 1.0, "near")
+    plan: list[tuple[Collective, float, Any, str]] = [("reduce_scatter", gradients, 1.0, "near"), gather]
+    return [*plan, ("all_reduce", gradients / group, 1.0, "far")] if group < ranks else plan

@@ -1,64 +1,44 @@
 """Training: time, power, energy and memory of one optimizer step."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from effsim.cost.breakdown import operation_breakdown
-from effsim.cost.deployment import Deployment, Settings, deploy
-from effsim.cost.device import Coefficients, build_device
+from effsim.cost.deployment import Settings, deploy
+from effsim.cost.device import Coefficients
 from effsim.cost.estimate import Estimate, number_arrays, whole_number
-from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
-from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_WEIGHTS, exchange_gradients
 from effsim.cost.serving import server_power
-from effsim.cost.training_memory import RESERVE_BYTES, TrainingMemory, require_fit
+from effsim.cost.storage import checkpoint_bytes
+from effsim.cost.training_memory import TrainingMemory, require_fit
+from effsim.cost.training_step import (
+    PHASES,
+    Batch,
+    Recipe,
+    Step,
+    costs_of,
+    device_of,
+    micro_batch,
+    micro_iteration,
+    phases,
+    training_memory,
+    training_step,
+)
 from effsim.cost.uncertainty import log_sd
 from effsim.errors import SpecError
 from effsim.results import Provenance
-from effsim.specs.model import Transformer
 from effsim.workload.features import Iteration, feature_matrix
 from effsim.workload.layers.attention import SOFTMAX_FLOP
 from effsim.workload.lowering import lower
-from effsim.workload.operations import Operation, OpTable, Parallelism, build_table
-from effsim.workload.optimizers import Optimizer, optimizer, update
-from effsim.workload.training import Recompute, activation_bytes, backward, recomputed
+from effsim.workload.operations import Operation, OpTable, Parallelism
+from effsim.workload.training import Recompute, recomputed
 
 TIME_OUTPUTS = ("step_time_s", "tokens_per_s", "mfu", "hfu", "model_tflops_per_accelerator")
 POWER_OUTPUTS = ("power_w", "server_power_w")
 ENERGY_OUTPUTS = ("energy_j_per_step", "energy_per_token_j")
 OUTPUTS = (*TIME_OUTPUTS, *POWER_OUTPUTS, *ENERGY_OUTPUTS)
-
-
-class Batch(NamedTuple):
-    """Batches to evaluate, shape (batch,): sequences per step and per micro-batch, tokens per sequence."""
-
-    global_batch_size: Any
-    micro_batch_size: Any
-    sequence_length: Any
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a step is run, beside the parallelism."""
-
-    recompute: Recompute
-    zero_stage: int
-    optimizer: Optimizer
-    virtual_stages: int
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Step:
-    """A training configuration: the tables of a micro-batch, of the exchange of gradients and of the update."""
-
-    deployment: Deployment
-    recipe: Recipe
-    backward: OpTable
-    repeated: OpTable | None
-    update: OpTable
-    weights: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +50,10 @@ class TrainingEstimate(Estimate):
 
     Args:
         step_time_s: Of an optimizer step [s]; ``compute_s``, ``bubble_s``, ``exchange_s`` and ``update_s`` are its parts.
-        energy_j_per_step: Of all accelerators [J].
+        energy_j_per_step: Of all accelerators [J]; ``compute_j``, ``bubble_j``, ``exchange_j`` and ``update_j`` are its parts.
+        host_energy_j_per_step: Of hosts, fans and power supplies [J]; absent where no node is known.
+        network_energy_j_per_step: Of switches and optics outside the accelerators and their servers [J].
+        checkpoint_bytes: Weights and optimizer state of the whole model.
     """
 
     OUTPUTS = OUTPUTS
@@ -83,14 +66,29 @@ class TrainingEstimate(Estimate):
     server_power_w: Any
     energy_j_per_step: Any
     energy_per_token_j: Any
+    host_energy_j_per_step: Any
+    network_energy_j_per_step: Any
     compute_s: Any
     bubble_s: Any
     exchange_s: Any
     update_s: Any
+    compute_j: Any
+    bubble_j: Any
+    exchange_j: Any
+    update_j: Any
     memory: TrainingMemory
+    checkpoint_bytes: float
     feasible: Any
     num_accelerators: int
     provenance: Provenance
+
+    @property
+    def phases(self) -> pd.DataFrame:
+        """Return time, energy and power of all accelerators in each phase of a step; of a single batch."""
+        times = [getattr(self, f"{phase}_s") for phase in PHASES]
+        joules = [getattr(self, f"{phase}_j") for phase in PHASES]
+        powers = [energy / time if time else None for energy, time in zip(joules, times, strict=True)]
+        return pd.DataFrame({"phase": PHASES, "time_s": times, "energy_j": joules, "power_w": powers})
 
 
 def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
@@ -115,6 +113,13 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     engine: Any = "megatron",
     power_limit_w: float | None = None,
     calibration: Any = "auto",
+    pipeline_schedule: str = "1f1b",
+    trainable: Literal["full", "lora"] = "full",
+    lora_rank: int = 16,
+    capacity_factor: float | None = None,
+    shard_group: int | None = None,
+    rank_time_sd: float = 0.0,
+    attention: Literal["tiled", "naive"] = "tiled",
 ) -> TrainingEstimate:
     """Return time, power, energy and memory of an optimizer step.
 
@@ -144,6 +149,13 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         engine: Name or spec.
         power_limit_w: Per accelerator [W]; None: the TDP.
         calibration: ``auto``, ``none``, a name or a path.
+        pipeline_schedule: ``1f1b`` (interleaved with virtual stages), ``gpipe`` or ``zero_bubble``.
+        trainable: ``full``, or ``lora``: frozen weights with low-rank adapters on the attention products.
+        lora_rank: Of the adapters.
+        capacity_factor: Rows of the fullest expert rank over the mean, where the router caps them; None: the coefficient.
+        shard_group: Ranks within which ZeRO shards, replicas of them summing gradients (hybrid sharding); None: all.
+        rank_time_sd: Relative standard deviation of a rank's step time; synchronous ranks wait for the slowest.
+        attention: ``tiled``, or ``naive``: scores are written to memory, as before 2022.
 
     Raises:
         SpecError: An argument is malformed, or the sizes do not divide.
@@ -154,31 +166,11 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     if whole_number("num_accelerators", num_accelerators) % ranks:
         raise SpecError(f"num_accelerators: {num_accelerators} is no multiple of tensor x pipeline x context parallel = {ranks}")
     parallelism = dataclasses.replace(one, expert=expert_parallel, data=num_accelerators // ranks)
-    settings = Settings(precision, None, engine, node, network, power_limit_w, None, calibration, "train")
+    settings = Settings(precision, None, engine, node, network, power_limit_w, None, calibration, "train", attention)
     deployment = deploy(model, accelerator, parallelism, settings)
-    step = training_step(deployment, recompute, zero_stage, optimizer, virtual_pipeline_stages)
-    return estimate_step(step, global_batch_size, micro_batch_size, sequence_length)
-
-
-def training_step(deployment: Deployment, recompute: str, zero_stage: int, optimizer_name: str, virtual_stages: int) -> Step:
-    """Return a resolved training configuration.
-
-    Raises:
-        SpecError: An unknown mode, ZeRO stage or optimizer.
-    """
-    modes: dict[str, Recompute] = {"none": "none", "selective": "selective", "full": "full"}
-    if recompute not in modes:
-        raise SpecError(f"recompute: expected none, selective or full, got {recompute!r}")
-    if zero_stage not in {0, 1, 2, 3}:
-        raise SpecError(f"zero_stage: expected 0, 1, 2 or 3, got {zero_stage!r}")
-    recipe = Recipe(modes[recompute], zero_stage, optimizer(optimizer_name), whole_number("virtual_pipeline_stages", virtual_stages))
-    table = deployment.table
-    wide = lower(deployment.model, deployment.parallelism, dataclasses.replace(deployment.numerics, precision="bf16"), "train")
-    weights = wide.weight_bytes / 2.0
-    owners = deployment.parallelism.data * deployment.parallelism.context if zero_stage >= 1 else 1
-    matrices = [(op.count / deployment.parallelism.pipeline / owners, op.inner, op.cols) for op in table.operations if op.kind == "gemm"]
-    ops = update(recipe.optimizer, weights / owners, 4.0, matrices)
-    return Step(deployment, recipe, backward(table), recomputed(table, recipe.recompute), build_table(ops, deployment.parallelism), weights)
+    virtual, rank = whole_number("virtual_pipeline_stages", virtual_pipeline_stages), whole_number("lora_rank", lora_rank)
+    recipe = Recipe(recompute, zero_stage, optimizer, virtual, pipeline_schedule, trainable, rank, capacity_factor, shard_group, rank_time_sd)
+    return estimate_step(training_step(deployment, recipe), global_batch_size, micro_batch_size, sequence_length)
 
 
 def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, sequence_length: Any) -> TrainingEstimate:
@@ -201,6 +193,7 @@ def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, seq
     return TrainingEstimate(
         **shaped,
         memory=_first(memory) if scalar else memory,
+        checkpoint_bytes=checkpoint_bytes(deployment.table.parameters, step.chosen_optimizer.state_bytes),
         feasible=True if scalar else feasible.reshape(shape),
         num_accelerators=deployment.parallelism.accelerators,
         provenance=deployment.prior.provenance,
@@ -213,91 +206,18 @@ def _first(memory: TrainingMemory) -> TrainingMemory:
     return dataclasses.replace(memory, activations_bytes=float(memory.activations_bytes[0]), logits_bytes=float(memory.logits_bytes[0]))
 
 
-def _micro_batch(step: Step, batch: Batch) -> Iteration:
-    """Return a micro-batch as prefill of whole sequences; context ranks share its tokens and its (query, key) pairs evenly."""
-    ranks = step.deployment.parallelism.context
-    return Iteration(prefill_seqs=batch.micro_batch_size / ranks, prefill_tokens=batch.sequence_length, completed_prefills=batch.micro_batch_size / ranks)
-
-
-def training_memory(step: Step, batch: Batch) -> TrainingMemory:
-    """Return the memory of the first stage's device, which holds most micro-batches at once.
-
-    1F1B keeps as many micro-batches as there are stages (Narayanan et al., arXiv:2104.04473, section 2.2), interleaving
-    ``(1 + (p - 1) / (p v))`` times as much.
-    """
-    p, recipe, table = step.deployment.parallelism, step.recipe, step.deployment.table
-    owners = p.data * p.context
-    features = feature_matrix(table.features, _micro_batch(step, batch))
-    layers = step.deployment.model.num_layers if isinstance(step.deployment.model, Transformer) else 1
-    each = activation_bytes(table, features, recipe.recompute, layers) / p.pipeline
-    count = batch.global_batch_size / (batch.micro_batch_size * p.data)
-    kept = np.minimum(count, p.pipeline) * (1.0 + (p.pipeline - 1) / (p.pipeline * recipe.virtual_stages) if recipe.virtual_stages > 1 else 1.0)
-    head = next((op.cols for op in table.operations if op.name == "logits"), 0)
-    logits = batch.micro_batch_size * batch.sequence_length / p.context * head * 6.0  # fp32 logits and their 16-bit gradient
-    return TrainingMemory(
-        weights_bytes=table.weight_bytes / (owners if recipe.zero_stage == SHARDED_WEIGHTS else 1),
-        gradients_bytes=4.0 * step.weights / (owners if recipe.zero_stage >= SHARDED_GRADIENTS else 1),
-        optimizer_bytes=recipe.optimizer.state_bytes * step.weights / (owners if recipe.zero_stage >= 1 else 1),
-        activations_bytes=each * kept,
-        logits_bytes=logits if p.pipeline == 1 else np.zeros_like(logits),
-        reserve_bytes=RESERVE_BYTES,
-        device_bytes=step.deployment.accelerator.memory.value,
-    )
-
-
 def predict(step: Step, coefficients: Coefficients, batch: Batch) -> dict[str, Any]:
     """Return the outputs of batches under given coefficients, arrays of shape (batch,)."""
-    deployment, p = step.deployment, step.deployment.parallelism
-    micro = _micro_batch(step, batch)
-    parts = [_evaluated(step, table, coefficients, micro) for table in (deployment.table, step.backward, step.repeated) if table is not None]
-    whole = Costs(*(sum(columns) for columns in zip(*(cost for cost, _ in parts), strict=True)))
-    head_s = sum(head for _, head in parts)
-    count = batch.global_batch_size / (batch.micro_batch_size * p.data)
-    stage_s = whole.time_s / p.pipeline
-    slowest_s = (whole.time_s - head_s) / p.pipeline + head_s if p.pipeline > 1 else whole.time_s
-    host_s = deployment.engine.iteration_overhead.value * coefficients.host_overhead_factor
-    compute_s = count * slowest_s + host_s
-    bubble_s = (p.pipeline - 1) / step.recipe.virtual_stages * stage_s
-    change, _ = _evaluated(step, step.update, coefficients, Iteration(prefill_seqs=1.0, prefill_tokens=np.ones_like(count)))
-    exchange_s, wire_bytes = exchange_gradients(deployment.fabric, p, coefficients, (step.recipe.zero_stage, step.weights, count))
-    hidden_s = deployment.engine.communication_overlap.value * np.minimum(exchange_s, compute_s / 2.0)
-    time_s = compute_s + bubble_s + exchange_s - hidden_s + change.time_s
-    device = build_device(deployment.accelerator, coefficients, deployment.power_limit_w)
-    link_j = wire_bytes * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
-    core_s = count * whole.core_s / p.pipeline
-    step_costs = Costs(
-        time_s, core_s, exchange_s, count * whole.core_j / p.pipeline + change.core_j, count * whole.memory_j / p.pipeline + change.memory_j,
-        count * whole.link_j / p.pipeline + link_j,
-    )  # fmt: skip
-    run = powered(step_costs, device)
-    times = {"compute_s": compute_s + run.time_s - time_s, "bubble_s": bubble_s, "exchange_s": exchange_s - hidden_s, "update_s": change.time_s}
-    return {**_outputs(step, batch, (run.time_s, run.energy_j)), **times}
-
-
-def _evaluated(step: Step, table: OpTable, coefficients: Coefficients, iteration: Iteration) -> tuple[Costs, Any]:
-    """Return a table's cost over all stages, and the part of its time that only the last stage spends (logits and loss)."""
-    costs = _costs(step, table, coefficients)
-    features = feature_matrix(table.features, iteration)
-    ends = np.array([op.name.startswith(("logits", "cross_entropy")) for op in table.operations], dtype=float)
-    result = evaluate(costs, features)
-    head = dataclasses.replace(costs, count=costs.count * ends)
-    return result, evaluate(head, features).time_s if ends.any() else np.zeros_like(result.time_s)
-
-
-def _costs(step: Step, table: OpTable, coefficients: Coefficients) -> CostTable:
-    deployment = step.deployment
-    device = build_device(deployment.accelerator, coefficients, deployment.power_limit_w)
-    return cost_table(table, device, deployment.fabric, deployment.engine.launch_overhead.value)
-
-
-def _outputs(step: Step, batch: Batch, run: tuple[Any, Any]) -> dict[str, Any]:
-    time_s, energy_j = run
+    run = phases(step, coefficients, batch, micro_batch(step, coefficients, batch))
     accelerators = step.deployment.parallelism.accelerators
     tokens = batch.global_batch_size * batch.sequence_length
     model_flop, hardware_flop = model_and_hardware_flop(step, batch)
-    dtype = step.deployment.table.operations[0].dtype
-    peak_flop_per_s = accelerators * step.deployment.device().peak_flop_per_s[dtype]
-    power_w = accelerators * energy_j / time_s
+    peak_flop_per_s = accelerators * device_of(step, coefficients).peak_flop_per_s[step.forward.operations[0].dtype]
+    time_s = sum(run[f"{phase}_s"] for phase in PHASES)
+    energy = {f"{phase}_j": accelerators * run[f"{phase}_j"] for phase in PHASES}
+    energy_j = sum(energy.values())
+    power_w = energy_j / time_s
+    server_w = server_power(step.deployment, power_w, accelerators)
     return {
         "step_time_s": time_s,
         "tokens_per_s": tokens / time_s,
@@ -305,22 +225,28 @@ def _outputs(step: Step, batch: Batch, run: tuple[Any, Any]) -> dict[str, Any]:
         "hfu": hardware_flop / (time_s * peak_flop_per_s),
         "model_tflops_per_accelerator": model_flop / time_s / accelerators / 1e12,
         "power_w": power_w,
-        "server_power_w": server_power(step.deployment, power_w, accelerators),
-        "energy_j_per_step": accelerators * energy_j,
-        "energy_per_token_j": accelerators * energy_j / tokens,
+        "server_power_w": server_w,
+        "energy_j_per_step": energy_j,
+        "energy_per_token_j": energy_j / tokens,
+        "host_energy_j_per_step": (server_w - power_w) * time_s,
+        "network_energy_j_per_step": accelerators * run["network_j"],
+        **{f"{phase}_s": run[f"{phase}_s"] for phase in PHASES},
+        **energy,
     }
 
 
 def model_and_hardware_flop(step: Step, batch: Batch) -> tuple[Any, Any]:
     """Return model and hardware FLOPs of a step, all accelerators, by PaLM's convention: products and attention, attention in full.
 
-    Counted on the model that is not split, so that what tensor ranks do alike (router, replicated heads) counts once.
+    Three forward passes, two where weights are frozen. Counted on the model that is not split, so that what tensor ranks do alike
+    (router, replicated heads) counts once.
     """
     whole = lower(step.deployment.model, Parallelism(), step.deployment.numerics, "train")
+    passes = 3.0 if step.recipe.trainable == "full" else 2.0
     sequences = Iteration(prefill_seqs=batch.global_batch_size, prefill_tokens=batch.sequence_length)
     repeated = recomputed(whole, step.recipe.recompute)
     forward = _matrix_flop(whole, sequences)
-    return 3.0 * forward, 3.0 * forward + (_matrix_flop(repeated, sequences) if repeated is not None else 0.0)
+    return passes * forward, passes * forward + (_matrix_flop(repeated, sequences) if repeated is not None else 0.0)
 
 
 def _matrix_flop(table: OpTable, iteration: Iteration) -> Any:
@@ -350,13 +276,11 @@ def _spread(step: Step, batch: Batch) -> dict[str, Any]:
 
 
 def _rows(step: Step, batch: Batch) -> pd.DataFrame:
-    tables = {"forward": step.deployment.table, "backward": step.backward, "recompute": step.repeated}
-    micro = _micro_batch(step, batch)
+    tables = {"forward": step.forward, "backward": step.backward, "recompute": step.repeated}
+    median, micro = step.deployment.prior.median, micro_iteration(step, batch)
     frames = [
-        operation_breakdown(_costs(step, table, step.deployment.prior.median), feature_matrix(table.features, micro), phase)
-        for phase, table in tables.items()
-        if table is not None
+        operation_breakdown(costs_of(step, table, median), feature_matrix(table.features, micro), phase) for phase, table in tables.items() if table is not None
     ]
-    costs = _costs(step, step.update, step.deployment.prior.median)
-    frames.append(operation_breakdown(costs, feature_matrix(step.update.features, Iteration(prefill_seqs=1.0, prefill_tokens=1.0)), "update"))
+    once = Iteration(prefill_seqs=1.0, prefill_tokens=1.0)
+    frames.append(operation_breakdown(costs_of(step, step.update, median), feature_matrix(step.update.features, once), "update"))
     return pd.concat(frames, ignore_index=True)

@@ -93,10 +93,15 @@ def _lower(key: _Key, parallelism: Parallelism, settings: Numerics, phase: Liter
         if parallelism.pipeline > model.num_layers:
             raise SpecError(f"pipeline_parallel: {parallelism.pipeline} stages for {model.num_layers} layers")
         ops, cache = transformer.operations(low, model), transformer.cache_layers(low, model)
-    return build_table(ops, parallelism, weight_bytes=_weight_bytes(ops, parallelism.pipeline), parameters=float(parameter_count(model).total), cache=cache)
+    return build_table(ops, parallelism, weight_bytes=_stage_bytes(ops, parallelism.pipeline), parameters=float(parameter_count(model).total), cache=cache)
 
 
-def _weight_bytes(ops: list[Operation], stages: int) -> float:
+def stage_weight_bytes(table: OpTable, stages: int) -> float:
+    """Return the weights of the heaviest of some pipeline stages, from a table lowered without stages [bytes]."""
+    return _stage_bytes(list(table.operations), stages)
+
+
+def _stage_bytes(ops: list[Operation], stages: int) -> float:
     """Layers spread over stages; embedding and head sit on the first and last: the heavier of the two counts."""
     ends = {"embedding": 0.0, "logits": 0.0}
     layers = 0.0

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from effsim.workload.adapters import is_adapter
 from effsim.workload.features import ONE, PREFILL_TOKENS, TOKENS, Feature
 from effsim.workload.layers.common import scaled
 from effsim.workload.operations import Array, Linear, Operation, OpTable, build_table
@@ -19,16 +20,24 @@ _SAME_INPUT = {"attention.head_gate", "indexer.key", "moe.latent_down", "moe.sha
 """Products that read the same input once more."""
 
 
-def backward(table: OpTable) -> OpTable:
+def backward(table: OpTable, *, frozen: bool = False) -> OpTable:
     """Return the backward pass of a forward table.
 
     A product gives two of its own size, for its input and for its weight (whose gradient is accumulated in fp32); tiled attention
     five products for two (scores are recomputed on chip; Dao, arXiv:2307.08691); elementwise work twice; collectives as many again.
+
+    Args:
+        table: Of the forward pass.
+        frozen: Only adapters are trained: other weights have no gradient.
     """
     found: list[Operation] = []
     for op in table.operations:
         if op.kind in {"gemm", "grouped_gemm"}:
-            found += [_input_gradient(op), _weight_gradient(op)]
+            found.append(_input_gradient(op))
+            if not frozen or is_adapter(op):
+                found.append(_weight_gradient(op))
+        elif frozen and op.kind == "embedding":
+            continue
         else:
             factor = 2.5 if op.kind == "prefill_attention" else 1.0 if op.kind == "collective" else 2.0
             found.append(_times(op, factor))

@@ -7,7 +7,7 @@ import pytest
 
 from effsim.cost.collectives import Fabric, Level
 from effsim.cost.device import prior_for
-from effsim.cost.exchange import exchange_gradients
+from effsim.cost.exchange import Exchange, exchange_gradients
 from effsim.specs import loading
 from effsim.workload.operations import Parallelism
 
@@ -18,7 +18,7 @@ ONE = np.array([1.0])
 
 
 def exchange(stage, micro_batches=1.0, **sizes):
-    time_s, wire_bytes = exchange_gradients(FLAT, Parallelism(**sizes), EXACT, (stage, WEIGHTS, ONE * micro_batches))
+    time_s, wire_bytes = exchange_gradients(FLAT, Parallelism(**sizes), EXACT, Exchange(stage, WEIGHTS, WEIGHTS, ONE * micro_batches))
     return float(time_s[0]), float(wire_bytes[0])
 
 
@@ -52,12 +52,12 @@ def test_context_ranks_hold_the_same_weights_and_take_part():
 
 def test_a_link_half_as_efficient_takes_twice_as_long():
     half = dataclasses.replace(EXACT, link_efficiency=0.5)
-    time_s, wire_bytes = exchange_gradients(FLAT, Parallelism(data=8), half, (1, WEIGHTS, ONE))
+    time_s, wire_bytes = exchange_gradients(FLAT, Parallelism(data=8), half, Exchange(1, WEIGHTS, WEIGHTS, ONE))
     assert (float(time_s[0]), float(wire_bytes[0])) == pytest.approx((2 * exchange(1, data=8)[0], exchange(1, data=8)[1]))
 
 
 def test_no_gradient_crosses_the_slow_network_more_than_once_per_domain():
     """16 ranks in 2 domains: all-gather and reduce-scatter put 1/8 of the buffer, halved, on the slow links."""
     nested = Fabric(8, Level(0.0, 1e30), Level(0.0, RATE))
-    time_s, _ = exchange_gradients(nested, Parallelism(data=16), EXACT, (1, WEIGHTS, ONE))
+    time_s, _ = exchange_gradients(nested, Parallelism(data=16), EXACT, Exchange(1, WEIGHTS, WEIGHTS, ONE))
     assert float(time_s[0]) == pytest.approx(6 * WEIGHTS / 8 / 2 / RATE)

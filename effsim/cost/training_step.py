@@ -1,0 +1,309 @@
+"""One optimizer step on a resolved configuration: what runs, what it takes, what must fit."""
+
+import dataclasses
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from effsim.cost.deployment import Deployment
+from effsim.cost.device import Coefficients, Device, build_device
+from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
+from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_WEIGHTS, Exchange, exchange_gradients
+from effsim.cost.schedules import StageTimes, bubble_s, check_schedule, kept_micro_batches, slowest_of
+from effsim.cost.training_memory import RESERVE_BYTES, TrainingMemory
+from effsim.errors import SpecError
+from effsim.specs.model import Transformer
+from effsim.workload.adapters import is_adapter, with_adapters
+from effsim.workload.features import Iteration, feature_matrix
+from effsim.workload.lowering import lower, stage_weight_bytes
+from effsim.workload.operations import Array, OpTable, build_table
+from effsim.workload.optimizers import Optimizer, optimizer, update
+from effsim.workload.training import Recompute, activation_bytes, backward, recomputed
+
+WIDE_BYTES = 2.0  # of a weight as the products' 16-bit copy; low-precision recipes keep one beside it
+GRADIENT_BYTES = 4.0
+PHASES = ("compute", "bubble", "exchange", "update")
+
+
+class Batch(NamedTuple):
+    """Batches to evaluate, shape (batch,): sequences per step and per micro-batch, tokens per sequence."""
+
+    global_batch_size: Any
+    micro_batch_size: Any
+    sequence_length: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a step is run, beside the parallelism; see :func:`effsim.cost.training.estimate_training`."""
+
+    recompute: Recompute = "none"
+    zero_stage: int = 1
+    optimizer: str = "adam"
+    virtual_stages: int = 1
+    schedule: str = "1f1b"
+    trainable: Literal["full", "lora"] = "full"
+    lora_rank: int = 16
+    capacity_factor: float | None = None
+    shard_group: int | None = None
+    rank_time_sd: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the choices.
+
+        Raises:
+            SpecError: One is unknown or out of range.
+        """
+        if self.recompute not in {"none", "selective", "full"}:
+            raise SpecError(f"recompute: expected none, selective or full, got {self.recompute!r}")
+        if isinstance(self.zero_stage, bool) or self.zero_stage not in {0, 1, 2, 3}:
+            raise SpecError(f"zero_stage: expected 0, 1, 2 or 3, got {self.zero_stage!r}")
+        if self.trainable not in {"full", "lora"}:
+            raise SpecError(f"trainable: expected full or lora, got {self.trainable!r}")
+        if self.capacity_factor is not None and not self.capacity_factor >= 1.0:
+            raise SpecError(f"capacity_factor: must be at least 1, got {self.capacity_factor!r}")
+        if not 0.0 <= self.rank_time_sd < 1.0:
+            raise SpecError(f"rank_time_sd: must lie in [0, 1), got {self.rank_time_sd!r}")
+        check_schedule(self.schedule, self.virtual_stages)
+        optimizer(self.optimizer)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """A training configuration: forward, backward and recomputed operations of a micro-batch, the update, and the weights.
+
+    Args:
+        weights: Of one device (the stage with most).
+        trained: Of those, how many are trained.
+    """
+
+    deployment: Deployment
+    recipe: Recipe
+    forward: OpTable
+    backward: OpTable
+    repeated: OpTable | None
+    update: OpTable
+    weights: float
+    trained: float
+
+    @property
+    def chosen_optimizer(self) -> Optimizer:
+        """The optimizer's costs."""
+        return optimizer(self.recipe.optimizer)
+
+    @property
+    def owners(self) -> int:
+        """Ranks among which ZeRO shares things out."""
+        p = self.deployment.parallelism
+        return self.recipe.shard_group or p.data * p.context
+
+
+class Micro(NamedTuple):
+    """One micro-batch over all stages: costs of forward, backward and recomputation, weight gradients and the last stage's head [s]."""
+
+    forward: Costs
+    backward: Costs
+    repeated: Costs | None
+    weight_gradient_s: Any
+    head_s: Any
+
+    def total(self) -> Costs:
+        """All of it."""
+        parts = [self.forward, self.backward] if self.repeated is None else [self.forward, self.backward, self.repeated]
+        return Costs(*(sum(columns) for columns in zip(*parts, strict=True)))
+
+
+def training_step(deployment: Deployment, recipe: Recipe) -> Step:
+    """Return a resolved training configuration.
+
+    Raises:
+        SpecError: The shard group does not divide the data-parallel ranks.
+    """
+    p = deployment.parallelism
+    ranks = p.data * p.context
+    if recipe.shard_group is not None and (recipe.shard_group < 1 or ranks % recipe.shard_group):
+        raise SpecError(f"shard_group: {recipe.shard_group} does not divide the {ranks} data-parallel ranks")
+    wide = lower(deployment.model, deployment.table.parallelism, dataclasses.replace(deployment.numerics, precision="bf16"), "train")
+    weights = stage_weight_bytes(wide, p.pipeline) / WIDE_BYTES
+    forward, trained = deployment.table, weights
+    if recipe.trainable == "lora":
+        forward, adapters = _adapted(deployment.table, recipe.lora_rank)
+        trained = adapters.weight_bytes / WIDE_BYTES / p.pipeline
+        weights += trained
+    owners = (recipe.shard_group or ranks) if recipe.zero_stage >= 1 else 1
+    matrices = [
+        (op.count / p.pipeline / owners, op.inner, op.cols) for op in forward.operations if op.kind == "gemm" and (recipe.trainable == "full" or is_adapter(op))
+    ]
+    ops = update(optimizer(recipe.optimizer), trained / owners, GRADIENT_BYTES, matrices)
+    return Step(
+        deployment,
+        recipe,
+        forward,
+        _backward(forward, recipe.trainable),
+        _recomputed(forward, recipe.recompute),
+        build_table(ops, deployment.table.parallelism),
+        weights,
+        trained,
+    )
+
+
+@lru_cache(maxsize=256)
+def _adapted(table: OpTable, rank: int) -> tuple[OpTable, OpTable]:
+    return with_adapters(table, rank)
+
+
+@lru_cache(maxsize=256)
+def _backward(table: OpTable, trainable: str) -> OpTable:
+    return backward(table, frozen=trainable == "lora")
+
+
+@lru_cache(maxsize=256)
+def _recomputed(table: OpTable, mode: Recompute) -> OpTable | None:
+    return recomputed(table, mode)
+
+
+def micro_iteration(step: Step, batch: Batch) -> Iteration:
+    """Return a micro-batch as prefill of whole sequences; context ranks share its tokens and its (query, key) pairs evenly."""
+    ranks = step.deployment.parallelism.context
+    return Iteration(prefill_seqs=batch.micro_batch_size / ranks, prefill_tokens=batch.sequence_length, completed_prefills=batch.micro_batch_size / ranks)
+
+
+def device_of(step: Step, coefficients: Coefficients) -> Device:
+    """Return the device under given coefficients; a capacity factor takes the place of the experts' imbalance."""
+    if step.recipe.capacity_factor is not None:
+        coefficients = dataclasses.replace(coefficients, expert_imbalance=step.recipe.capacity_factor)
+    return build_device(step.deployment.accelerator, coefficients, step.deployment.power_limit_w)
+
+
+def costs_of(step: Step, table: OpTable, coefficients: Coefficients) -> CostTable:
+    """Return the costs of one of the step's tables."""
+    return cost_table(table, device_of(step, coefficients), step.deployment.fabric, step.deployment.engine.launch_overhead.value)
+
+
+def micro_batch(step: Step, coefficients: Coefficients, batch: Batch) -> Micro:
+    """Return the costs of one micro-batch."""
+    iteration = micro_iteration(step, batch)
+    forward, _, head_s = _evaluated(step, step.forward, coefficients, iteration)
+    back, gradient_s, head_back_s = _evaluated(step, step.backward, coefficients, iteration)
+    repeated = _evaluated(step, step.repeated, coefficients, iteration)[0] if step.repeated is not None else None
+    return Micro(forward, back, repeated, gradient_s, head_s + head_back_s)
+
+
+def _evaluated(step: Step, table: OpTable, coefficients: Coefficients, iteration: Iteration) -> tuple[Costs, Any, Any]:
+    """Return a table's cost, and of its time that of weight gradients and that of the head (logits and loss)."""
+    costs = costs_of(step, table, coefficients)
+    features = feature_matrix(table.features, iteration)
+    return evaluate(costs, features), _part_s(costs, features, ".weight_gradient"), _part_s(costs, features, "logits", "cross_entropy")
+
+
+def _part_s(costs: CostTable, features: Array, *names: str) -> Any:
+    chosen = np.array([any(name in op.name for name in names) for op in costs.table.operations], dtype=float)
+    if not chosen.any():
+        return np.zeros(features.shape[1])
+    return evaluate(dataclasses.replace(costs, count=costs.count * chosen), features).time_s
+
+
+def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -> dict[str, Any]:
+    """Return time and energy of the phases of a step on one device, and the energy of the network for its traffic.
+
+    A power limit acts within each phase: they last longer than the limiter averages.
+    """
+    deployment, p, recipe = step.deployment, step.deployment.parallelism, step.recipe
+    device, whole = device_of(step, coefficients), micro.total()
+    count = batch.global_batch_size / (batch.micro_batch_size * p.data)
+    send_s, sent_bytes = _sending(step, coefficients, batch)
+    slow = slowest_of(p.data, recipe.rank_time_sd)
+    stage_s = whole.time_s / p.pipeline * slow + send_s
+    slowest_s = ((whole.time_s - micro.head_s) / p.pipeline + micro.head_s) * slow + send_s if p.pipeline > 1 else whole.time_s * slow
+    host_s = deployment.engine.iteration_overhead.value * coefficients.host_overhead_factor
+    share = count / p.pipeline
+    busy_s = count * slowest_s + host_s
+    work = Costs(busy_s, share * whole.core_s, share * whole.collective_s, share * whole.core_j, share * whole.memory_j, share * whole.link_j)
+    compute = powered(work, device)
+    forward_s = micro.forward.time_s / p.pipeline
+    times = StageTimes(forward_s, stage_s - forward_s, micro.weight_gradient_s / p.pipeline)
+    idle_s = bubble_s(recipe.schedule, p.pipeline, recipe.virtual_stages, times)
+    change = powered(evaluate(costs_of(step, step.update, coefficients), _one(step.update, len(count))), device)
+    exchange = Exchange(recipe.zero_stage, step.trained, step.weights, count, recipe.shard_group)
+    exchange_s, wire_bytes = exchange_gradients(deployment.fabric, p, coefficients, exchange)
+    hideable_s = busy_s if recipe.zero_stage == SHARDED_WEIGHTS else busy_s / 2.0
+    exposed_s = exchange_s - deployment.engine.communication_overlap.value * np.minimum(exchange_s, hideable_s)
+    link_j = (wire_bytes + sent_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
+    return {
+        "compute_s": compute.time_s,
+        "bubble_s": idle_s + np.zeros_like(count),
+        "exchange_s": exposed_s,
+        "update_s": change.time_s,
+        "compute_j": compute.energy_j,
+        "bubble_j": idle_s * device.static_w + np.zeros_like(count),
+        "exchange_j": exposed_s * device.static_w + link_j,
+        "update_j": change.energy_j,
+        "network_j": _network_j(step, (wire_bytes + sent_bytes, share * _payload_bytes(step, batch))),
+    }
+
+
+def _network_j(step: Step, moved: tuple[Any, Any]) -> Any:
+    """Return the energy of switches and optics [J]: per byte of the level that the traffic crosses.
+
+    Exchange and sends cross the outer network where the job is larger than a domain; what layers exchange stays inside.
+    """
+    fabric = step.deployment.fabric
+    inner = fabric.inner.energy_per_byte_j if fabric.inner else 0.0
+    beyond = step.deployment.parallelism.accelerators > fabric.domain and fabric.outer is not None
+    outer = fabric.outer.energy_per_byte_j if beyond and fabric.outer else inner
+    return moved[0] * outer + moved[1] * inner
+
+
+def _one(table: OpTable, width: int) -> Array:
+    once: Array = feature_matrix(table.features, Iteration(prefill_seqs=1.0, prefill_tokens=np.ones(width)))
+    return once
+
+
+def _sending(step: Step, coefficients: Coefficients, batch: Batch) -> tuple[Any, Any]:
+    """Return the time per micro-batch that a stage spends on sending, and the bytes that it sends in a step.
+
+    Activations go forward, their gradients back, once per virtual stage. 1F1B hides neither end of the exchange.
+    """
+    p = step.deployment.parallelism
+    if p.pipeline == 1:
+        return 0.0, 0.0
+    fabric, model = step.deployment.fabric, step.deployment.model
+    level = fabric.inner if p.accelerators <= fabric.domain and fabric.inner is not None else fabric.outer
+    if level is None:
+        raise SpecError(f"pipeline_parallel: stages reach beyond the {fabric.domain} accelerators that are joined; give a node with a network (node=)")
+    width = model.hidden_size if isinstance(model, Transformer) else model.layer_sizes[0]
+    size = batch.micro_batch_size * batch.sequence_length / p.context * width * WIDE_BYTES / (p.tensor if p.sequence else 1)
+    passes = 2.0 * step.recipe.virtual_stages
+    rate = level.bytes_per_s * coefficients.link_efficiency
+    hidden = step.deployment.engine.communication_overlap.value if step.recipe.virtual_stages > 1 else 0.0
+    time_s = passes * (level.latency_s * coefficients.collective_latency_factor + size / rate) * (1.0 - hidden)
+    return time_s, passes * size * batch.global_batch_size / (batch.micro_batch_size * p.data)
+
+
+def _payload_bytes(step: Step, batch: Batch) -> Any:
+    """Return the bytes that one micro-batch's collectives carry, all stages."""
+    iteration = micro_iteration(step, batch)
+    tables = [table for table in (step.forward, step.backward, step.repeated) if table is not None]
+    return sum(table.count @ (table.payload @ feature_matrix(table.features, iteration)) for table in tables)
+
+
+def training_memory(step: Step, batch: Batch) -> TrainingMemory:
+    """Return the memory of the first stage's device, which holds most micro-batches at once."""
+    p, recipe, table = step.deployment.parallelism, step.recipe, step.forward
+    features = feature_matrix(table.features, micro_iteration(step, batch))
+    layers = step.deployment.model.num_layers if isinstance(step.deployment.model, Transformer) else 1
+    each = activation_bytes(table, features, recipe.recompute, layers) / p.pipeline
+    count = batch.global_batch_size / (batch.micro_batch_size * p.data)
+    head = next((op.cols for op in table.operations if op.name == "logits"), 0)
+    logits = batch.micro_batch_size * batch.sequence_length / p.context * head * 6.0  # fp32 logits and their 16-bit gradient
+    owned = 1.0 / step.owners
+    return TrainingMemory(
+        weights_bytes=WIDE_BYTES * step.weights * (owned if recipe.zero_stage == SHARDED_WEIGHTS else 1.0),
+        gradients_bytes=GRADIENT_BYTES * step.trained * (owned if recipe.zero_stage >= SHARDED_GRADIENTS else 1.0),
+        optimizer_bytes=step.chosen_optimizer.state_bytes * step.trained * (owned if recipe.zero_stage >= 1 else 1.0),
+        activations_bytes=each * kept_micro_batches(recipe.schedule, p.pipeline, recipe.virtual_stages, count),
+        logits_bytes=logits if p.pipeline == 1 else np.zeros_like(logits),
+        reserve_bytes=RESERVE_BYTES,
+        device_bytes=step.deployment.accelerator.memory.value,
+    )
