@@ -106,7 +106,7 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         engine=software,
         parallelism=parallelism,
         numerics=formats,
-        prior=prior_for(acc, settings.calibration),
+        prior=prior_for(acc, settings.calibration, software.name),
         fabric=fabric_of(acc, host, loading.network(settings.network) if settings.network else None),
         table=lower(net, _lowered(parallelism, settings.phase), formats, settings.phase),
         power_limit_w=acc.check_power_limit(number_or_none("power_limit_w", settings.power_limit_w)),

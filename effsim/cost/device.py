@@ -147,13 +147,14 @@ def build_device(accelerator: Accelerator, coefficients: Coefficients, power_lim
     )
 
 
-def prior_for(accelerator: Accelerator, calibration: str | Calibration | dict[str, Any] = "auto") -> Prior:
+def prior_for(accelerator: Accelerator, calibration: str | Calibration | dict[str, Any] = "auto", engine: str = "") -> Prior:
     """Return the coefficients to use for an accelerator.
 
     Args:
         accelerator: The device.
-        calibration: ``"auto"``: the best that the catalog has for this accelerator; ``"none"``: the prior of its class; else a
-            name, path, dict or :class:`~effsim.specs.calibration.Calibration`, laid over that prior.
+        calibration: ``"auto"``: the best that the catalog has: ``<accelerator>_<engine>``, then ``<accelerator>``, then the prior of
+            the class; ``"none"``: that prior; else a name, path, dict or :class:`~effsim.specs.calibration.Calibration`, laid over it.
+        engine: Whose kernels run: a calibration is of an accelerator under an engine.
 
     Raises:
         CalibrationError: It names coefficients that the model does not have, or belongs to another accelerator.
@@ -161,7 +162,7 @@ def prior_for(accelerator: Accelerator, calibration: str | Calibration | dict[st
     base = loading.calibration(f"prior_{accelerator.device_class}")
     chosen: Calibration | None = None
     if calibration == "auto":
-        path = catalog.find("calibrations", accelerator.name)
+        path = catalog.find("calibrations", f"{accelerator.name}_{engine}") or catalog.find("calibrations", accelerator.name)
         chosen = loading.load_file(Calibration, path) if path else None
     elif calibration != "none":
         chosen = loading.calibration(calibration)
