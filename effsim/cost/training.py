@@ -16,6 +16,7 @@ from effsim.cost.training_memory import TrainingMemory, require_fit
 from effsim.cost.training_step import (
     PHASES,
     Batch,
+    Micro,
     Recipe,
     Step,
     costs_of,
@@ -208,7 +209,12 @@ def _first(memory: TrainingMemory) -> TrainingMemory:
 
 def predict(step: Step, coefficients: Coefficients, batch: Batch) -> dict[str, Any]:
     """Return the outputs of batches under given coefficients, arrays of shape (batch,)."""
-    run = phases(step, coefficients, batch, micro_batch(step, coefficients, batch))
+    return outputs_of(step, coefficients, batch, micro_batch(step, coefficients, batch))
+
+
+def outputs_of(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -> dict[str, Any]:
+    """Return :func:`predict` for micro-batch costs that are known already: they do not depend on stages, replicas or ZeRO."""
+    run = phases(step, coefficients, batch, micro)
     accelerators = step.deployment.parallelism.accelerators
     tokens = batch.global_batch_size * batch.sequence_length
     model_flop, hardware_flop = model_and_hardware_flop(step, batch)
