@@ -1,0 +1,58 @@
+"""Pipeline schedules beside a simulation of their dependencies, and the published bubbles."""
+
+import numpy as np
+import pytest
+
+from effsim.cost.schedules import SCHEDULES, StageTimes, bubble_s, check_schedule, kept_micro_batches, slowest_of
+from effsim.errors import SpecError
+
+
+def simulated_step_s(stages, micro_batches, forward_s, backward_s):
+    """Play GPipe: every stage runs all forwards in order, then all backwards in order; each waits for its neighbour."""
+    ready = np.zeros((stages, micro_batches))
+    for stage in range(stages):
+        for batch in range(micro_batches):
+            before = max(ready[stage - 1, batch] if stage else 0.0, ready[stage, batch - 1] if batch else 0.0)
+            ready[stage, batch] = before + forward_s
+    done = np.zeros((stages, micro_batches))
+    for stage in reversed(range(stages)):
+        for batch in range(micro_batches):
+            after = done[stage + 1, batch] if stage < stages - 1 else ready[stage].max()
+            before = done[stage, batch - 1] if batch else ready[stage].max()
+            done[stage, batch] = max(after, before) + backward_s
+    return done.max()
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(1, 4), (2, 4), (4, 8), (8, 8)])
+def test_gpipe_takes_its_work_and_its_bubble(stages, micro_batches):
+    times = StageTimes(1.0, 2.0, 1.0)
+    expected = micro_batches * 3.0 + bubble_s("gpipe", stages, 1, times)
+    assert simulated_step_s(stages, micro_batches, 1.0, 2.0) == pytest.approx(expected)
+
+
+def test_bubbles_in_order():
+    times = StageTimes(1.0, 2.0, 1.0)
+    plain, interleaved, zero = bubble_s("1f1b", 8, 1, times), bubble_s("1f1b", 8, 4, times), bubble_s("zero_bubble", 8, 1, times)
+    assert (plain, interleaved, zero) == pytest.approx((21.0, 5.25, 7.0))
+    assert bubble_s("zero_bubble", 8, 1, StageTimes(1.0, 2.0, 2.0)) == 0.0
+    assert all(bubble_s(name, 1, 1, times) == 0.0 for name in SCHEDULES)
+
+
+def test_kept_micro_batches():
+    assert kept_micro_batches("1f1b", 8, 1, 4) == 4.0
+    assert kept_micro_batches("1f1b", 8, 1, 64) == 8.0
+    assert kept_micro_batches("1f1b", 8, 2, 64) == pytest.approx(8 * (1 + 7 / 16))
+    assert kept_micro_batches("gpipe", 8, 1, 64) == 64.0
+
+
+def test_a_schedule_that_does_not_exist():
+    with pytest.raises(SpecError, match="did you mean 'gpipe'"):
+        check_schedule("gpip", 1)
+    with pytest.raises(SpecError, match="4 chunks per stage are for 1f1b"):
+        check_schedule("zero_bubble", 4)
+
+
+def test_the_slowest_rank_by_monte_carlo():
+    draws = np.random.default_rng(1).normal(1.0, 0.02, size=(4000, 256)).max(axis=1)
+    assert slowest_of(256, 0.02) == pytest.approx(draws.mean(), rel=1e-3)
+    assert slowest_of(1, 0.5) == 1.0
