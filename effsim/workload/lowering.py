@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Collection
-from typing import Literal
+from typing import Literal, get_args
 
 from effsim.errors import SpecError
 from effsim.specs.model import Mlp, Model, Transformer
@@ -12,6 +12,8 @@ from effsim.workload.architectures import mlp, transformer
 from effsim.workload.layers.common import Lowering
 from effsim.workload.operations import CacheLayer, Operation, OpTable, Parallelism, build_table
 from effsim.workload.parameters import parameter_count
+
+AttentionKind = Literal["tiled", "naive"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,8 +27,17 @@ class Numerics:
     precision: str
     kv_precision: str
     dtypes: frozenset[str]
-    attention: Literal["tiled", "naive"] = "tiled"
+    attention: AttentionKind = "tiled"
     sparsity: str = "none"
+
+    def __post_init__(self) -> None:
+        """Check the kind of attention.
+
+        Raises:
+            SpecError: Neither tiled nor naive.
+        """
+        if self.attention not in get_args(AttentionKind):
+            raise SpecError(f"attention: expected {' or '.join(get_args(AttentionKind))}, got {self.attention!r}")
 
 
 def numerics(model: Model, precision: str | None, kv_precision: str | None, dtypes: Collection[str]) -> Numerics:
