@@ -18,7 +18,7 @@ from effsim.cli import app
 ROOT = Path(__file__).parent.parent
 RUN = CliRunner()
 COMMANDS = [[], ["estimate"], ["estimate", "serving"], ["estimate", "training"], ["run"], ["specs"], ["specs", "list"], ["specs", "show"]]
-COMMANDS += [["specs", "check"], ["specs", "import-hf"], ["validate"], ["validate", "mlenergy"]]
+COMMANDS += [["specs", "check"], ["specs", "import-hf"], ["validate"], ["validate", "mlenergy"], ["optimize"], ["optimize", "parallelism"]]
 SERVING = ["estimate", "serving", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm"]
 TRAINING = ["estimate", "training", "--model", "llama-3.1-8b", "--system", "h100_sxm", "--num-accelerators", "8", "--global-batch-size", "64"]
 TRAINING += ["--zero-stage", "3", "--recompute", "full"]
@@ -185,3 +185,11 @@ def test_importing_effsim_loads_nothing_heavy():
     code = "import sys, effsim\nprint(sorted({'numpy', 'pandas', 'pydantic', 'yaml'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"
+
+
+def test_optimize_parallelism():
+    job = ["optimize", "parallelism", "--accelerator", "a100", "--num-accelerators", "8", "--global-batch-size", "64"]
+    done = RUN.invoke(app, [*job, "--model", "llama-2-7b", "--json"])
+    best = strict(done.stdout)["best"]
+    assert best[0]["step_time_s"] == min(row["step_time_s"] for row in best)
+    assert RUN.invoke(app, [*job, "--model", "gpt-3-175b"]).exit_code == 2

@@ -31,12 +31,25 @@ def parallelism(
     from effsim.cost.deployment import Settings
     from effsim.optimize.parallelism import Job, search_parallelism
     from effsim.results import plain
+    from effsim.units import BYTES_PER_GIB
 
     settings = Settings(precision=precision, engine=engine, phase="train")
     found = search_parallelism(Job(model, accelerator, num_accelerators, global_batch_size, sequence_length, settings), objective)
     rows = plain(found.head(top_n))
     if as_json:
         return print_json({"feasible": len(found), "best": rows})
-    columns = [name for name in found.columns if name != "global_batch_size"]
-    print_table(columns, [[row[name] for name in columns] for row in rows], f"{len(found):,} feasible splits of {model} over {num_accelerators} x {accelerator}")
+    columns = ("TP", "PP", "DP", "VPP", "recompute", "ZeRO", "micro-batch", "step s", "MFU", "tokens/s", "kW", "kJ/step", "bubble s", "exchange s", "GiB")
+    fields = ("tensor_parallel", "pipeline_parallel", "data_parallel", "virtual_pipeline_stages", "recompute", "zero_stage", "micro_batch_size")
+    listed = [
+        [
+            *(row[name] for name in fields),
+            *(row[name] for name in ("step_time_s", "mfu", "tokens_per_s")),
+            row["power_w"] / 1e3,
+            row["energy_j_per_step"] / 1e3,
+            *(row[name] for name in ("bubble_s", "exchange_s")),
+            row["memory_bytes"] / BYTES_PER_GIB,
+        ]
+        for row in rows
+    ]
+    print_table(columns, listed, f"{len(found):,} feasible splits of {model} over {num_accelerators} x {accelerator}")
     return None

@@ -70,7 +70,7 @@ def search_parallelism(job: Job, objective: str = "step_time_s") -> pd.DataFrame
     found = [frame for frame in _frames(job, batches) if len(frame)]
     if not found:
         raise InfeasibleError(
-            f"no split of {load_model(job.model).name} over {job.num_accelerators} x {job.accelerator} fits in memory and divides the batch",
+            f"no split of {load_model(job.model).name} over {job.num_accelerators} x {job.accelerator} fits in memory and divides the batch.",
             "accelerator memory",
             ("more accelerators", "a larger global_batch_size", "an accelerator with more memory"),
         )
