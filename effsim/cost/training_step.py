@@ -9,7 +9,7 @@ import numpy as np
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Device, build_device
 from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
-from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_WEIGHTS, Exchange, exchange_gradients
+from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, exchange_gradients
 from effsim.cost.schedules import StageTimes, bubble_s, check_schedule, kept_micro_batches, slowest_of
 from effsim.cost.training_memory import RESERVE_BYTES, TrainingMemory
 from effsim.errors import SpecError
@@ -17,7 +17,7 @@ from effsim.specs.model import Transformer
 from effsim.workload.adapters import is_adapter, with_adapters
 from effsim.workload.features import Iteration, feature_matrix
 from effsim.workload.lowering import lower, stage_weight_bytes
-from effsim.workload.operations import Array, OpTable, build_table
+from effsim.workload.operations import Array, OpTable, Parallelism, build_table
 from effsim.workload.optimizers import Optimizer, optimizer, update
 from effsim.workload.training import Recompute, activation_bytes, backward, recomputed
 
@@ -76,6 +76,7 @@ class Step:
     Args:
         weights: Of one device (the stage with most).
         trained: Of those, how many are trained.
+        expert_weights: Of the weights, how many belong to routed experts.
     """
 
     deployment: Deployment
@@ -86,6 +87,7 @@ class Step:
     update: OpTable
     weights: float
     trained: float
+    expert_weights: float
 
     @property
     def chosen_optimizer(self) -> Optimizer:
@@ -97,6 +99,20 @@ class Step:
         """Ranks among which ZeRO shares things out."""
         p = self.deployment.parallelism
         return self.recipe.shard_group or p.data * p.context
+
+    def owned(self, weights: float, from_stage: int) -> float:
+        """Return for how many of a device's weights it keeps what ZeRO shares out from a stage on: only ranks with the same weights share."""
+        if self.recipe.zero_stage < from_stage:
+            return weights
+        experts = min(self.expert_weights, weights) if self.recipe.trainable == "full" or weights == self.weights else 0.0
+        copies = expert_copies(self.deployment.parallelism)
+        return (weights - experts) / self.owners + experts / min(self.owners, copies.data * copies.context)
+
+
+def expert_copies(p: Parallelism) -> Parallelism:
+    """Return the ranks as routed experts see them: ``data`` ranks hold the same ones, the groups lie within what counts as tensor ranks."""
+    copies = p.data // p.expert if p.data % p.expert == 0 else 1
+    return dataclasses.replace(p, tensor=p.tensor * p.data // copies, data=copies, expert=1)
 
 
 class Micro(NamedTuple):
@@ -131,21 +147,15 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
         forward, adapters = _adapted(deployment.table, recipe.lora_rank)
         trained = adapters.weight_bytes / WIDE_BYTES / p.pipeline
         weights += trained
-    owners = (recipe.shard_group or ranks) if recipe.zero_stage >= 1 else 1
+    experts = sum(op.count * op.weight_bytes for op in wide.operations if op.kind == "grouped_gemm") / WIDE_BYTES / p.pipeline
+    back, again = _backward(forward, recipe.trainable), _recomputed(forward, recipe.recompute)
+    step = Step(deployment, recipe, forward, back, again, forward, weights, trained, experts)
+    owners = step.owners if recipe.zero_stage >= SHARDED_OPTIMIZER else 1
     matrices = [
         (op.count / p.pipeline / owners, op.inner, op.cols) for op in forward.operations if op.kind == "gemm" and (recipe.trainable == "full" or is_adapter(op))
     ]
-    ops = update(optimizer(recipe.optimizer), trained / owners, GRADIENT_BYTES, matrices)
-    return Step(
-        deployment,
-        recipe,
-        forward,
-        _backward(forward, recipe.trainable),
-        _recomputed(forward, recipe.recompute),
-        build_table(ops, deployment.table.parallelism),
-        weights,
-        trained,
-    )
+    ops = update(optimizer(recipe.optimizer), step.owned(trained, SHARDED_OPTIMIZER), GRADIENT_BYTES, matrices)
+    return dataclasses.replace(step, update=build_table(ops, deployment.table.parallelism))
 
 
 @lru_cache(maxsize=256)
@@ -225,8 +235,7 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
     times = StageTimes(forward_s, stage_s - forward_s, micro.weight_gradient_s / p.pipeline)
     idle_s = bubble_s(recipe.schedule, p.pipeline, recipe.virtual_stages, times)
     change = powered(evaluate(costs_of(step, step.update, coefficients), _one(step.update, len(count))), device)
-    exchange = Exchange(recipe.zero_stage, step.trained, step.weights, count, recipe.shard_group)
-    exchange_s, wire_bytes = exchange_gradients(deployment.fabric, p, coefficients, exchange)
+    exchange_s, wire_bytes = _exchanging(step, coefficients, count)
     hideable_s = busy_s if recipe.zero_stage == SHARDED_WEIGHTS else busy_s / 2.0
     exposed_s = exchange_s - deployment.engine.communication_overlap.value * np.minimum(exchange_s, hideable_s)
     link_j = (wire_bytes + sent_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
@@ -241,6 +250,19 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
         "update_j": change.energy_j,
         "network_j": _network_j(step, (wire_bytes + sent_bytes, share * _payload_bytes(step, batch))),
     }
+
+
+def _exchanging(step: Step, coefficients: Coefficients, count: Any) -> tuple[Any, Any]:
+    """Return time [s] and wire bytes of the exchange; spread experts exchange among the ranks that hold the same ones."""
+    p, recipe, fabric = step.deployment.parallelism, step.recipe, step.deployment.fabric
+    whole = Exchange(recipe.zero_stage, step.trained, step.weights, count, recipe.shard_group)
+    if p.expert == 1 or not step.expert_weights:
+        return exchange_gradients(fabric, p, coefficients, whole)
+    trained = step.expert_weights if recipe.trainable == "full" else 0.0
+    rest = whole._replace(trained=step.trained - trained, weights=step.weights - step.expert_weights)
+    experts = whole._replace(trained=trained, weights=step.expert_weights, shard_group=None)
+    parts = [exchange_gradients(fabric, p, coefficients, rest), exchange_gradients(fabric, expert_copies(p), coefficients, experts)]
+    return parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
 
 
 def _network_j(step: Step, moved: tuple[Any, Any]) -> Any:
@@ -297,11 +319,10 @@ def training_memory(step: Step, batch: Batch) -> TrainingMemory:
     count = batch.global_batch_size / (batch.micro_batch_size * p.data)
     head = next((op.cols for op in table.operations if op.name == "logits"), 0)
     logits = batch.micro_batch_size * batch.sequence_length / p.context * head * 6.0  # fp32 logits and their 16-bit gradient
-    owned = 1.0 / step.owners
     return TrainingMemory(
-        weights_bytes=WIDE_BYTES * step.weights * (owned if recipe.zero_stage == SHARDED_WEIGHTS else 1.0),
-        gradients_bytes=GRADIENT_BYTES * step.trained * (owned if recipe.zero_stage >= SHARDED_GRADIENTS else 1.0),
-        optimizer_bytes=step.chosen_optimizer.state_bytes * step.trained * (owned if recipe.zero_stage >= 1 else 1.0),
+        weights_bytes=WIDE_BYTES * step.owned(step.weights, SHARDED_WEIGHTS),
+        gradients_bytes=GRADIENT_BYTES * step.owned(step.trained, SHARDED_GRADIENTS),
+        optimizer_bytes=step.chosen_optimizer.state_bytes * step.owned(step.trained, SHARDED_OPTIMIZER),
         activations_bytes=each * kept_micro_batches(recipe.schedule, p.pipeline, recipe.virtual_stages, count),
         logits_bytes=logits if p.pipeline == 1 else np.zeros_like(logits),
         reserve_bytes=RESERVE_BYTES,

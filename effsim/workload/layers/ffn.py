@@ -3,7 +3,7 @@
 from effsim.specs.model import GATED, DenseFfn, MoeFfn
 from effsim.workload.features import ONE, TOKENS, Feature
 from effsim.workload.layers.common import Lowering, cast, collective, elementwise, gemm, scaled, tensor_reduce
-from effsim.workload.operations import Linear, Operation
+from effsim.workload.operations import Linear, Operation, Parallelism
 from effsim.workload.precision import Format
 
 ACTIVATION_FLOP = {"relu": 1.0, "squared_relu": 2.0, "gelu": 10.0, "silu": 5.0, "swiglu": 6.0, "geglu": 11.0}
@@ -35,8 +35,8 @@ def lower_moe(low: Lowering, ffn: MoeFfn, count: float) -> list[Operation]:
     """
     p = low.parallelism
     local = low.split("experts", ffn.experts, p.expert)
-    width = low.split("expert_intermediate_size", ffn.expert_intermediate_size, p.tensor * p.data // p.expert if p.expert > 1 else p.tensor)
-    spread = p.data if p.expert > 1 else 1
+    ranks, spread = expert_layout(p, replicated=low.phase == "train")
+    width = low.split("expert_intermediate_size", ffn.expert_intermediate_size, ranks)
     pairs: Linear = {TOKENS: spread * ffn.top_k / p.expert}
     touched = Feature("distinct_experts", experts=ffn.experts, top_k=ffn.top_k, local=float(local), spread=spread)
     space = ffn.latent_size or low.hidden
@@ -56,6 +56,19 @@ def lower_moe(low: Lowering, ffn: MoeFfn, count: float) -> list[Operation]:
     if ffn.latent_size:
         ops += gemm(low, "moe.latent_up", count, (ffn.latent_size, low.hidden), fmt=low.ffn)
     return ops + _shared(low, ffn, count) + tensor_reduce(low, "moe", count)
+
+
+def expert_layout(p: Parallelism, *, replicated: bool) -> tuple[int, int]:
+    """Return over how many ranks each expert is split, and of how many data-parallel ranks an expert group sees the tokens.
+
+    Serving spreads the experts once over all tensor and data ranks. Training replicates them (``replicated``) where the groups
+    divide the data-parallel ranks, each expert split over tensor ranks alone, as Megatron Core does (user guide, MoE parallel folding).
+    """
+    if p.expert == 1:
+        return p.tensor, 1
+    if replicated and p.data % p.expert == 0:
+        return p.tensor, p.expert
+    return p.tensor * p.data // p.expert, p.data
 
 
 class _Group:
