@@ -14,7 +14,7 @@ from effsim.specs.engine import Engine
 from effsim.specs.machine import Network, Node
 from effsim.specs.model import Model
 from effsim.specs.models import model as load_model
-from effsim.workload.lowering import Numerics, lower, numerics
+from effsim.workload.lowering import Numerics, check_split, lower, numerics
 from effsim.workload.operations import OpTable, Parallelism
 
 
@@ -98,6 +98,7 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
     formats = dataclasses.replace(
         numerics(net, settings.precision, settings.kv_precision, dtypes(acc)), attention=settings.attention, sparsity=settings.sparsity
     )
+    check_split(net, parallelism)
     utilization = number_or_none("gpu_memory_utilization", settings.memory_utilization, 1.0)
     return Deployment(
         model=net,

@@ -162,7 +162,8 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         SpecError: An argument is malformed, or the sizes do not divide.
         InfeasibleError: A single configuration does not fit in memory.
     """
-    one = Parallelism(tensor_parallel, pipeline_parallel, context=context_parallel, sequence=bool(sequence_parallel) and tensor_parallel > 1)
+    shared = whole_number("tensor_parallel", tensor_parallel) > 1 and bool(sequence_parallel)
+    one = Parallelism(tensor_parallel, pipeline_parallel, context=context_parallel, sequence=shared)
     ranks = one.accelerators
     if whole_number("num_accelerators", num_accelerators) % ranks:
         raise SpecError(f"num_accelerators: {num_accelerators} is no multiple of tensor x pipeline x context parallel = {ranks}")

@@ -63,6 +63,19 @@ def lower(model: Model, parallelism: Parallelism, settings: Numerics, phase: Lit
     return _lower(_Key(model), parallelism, settings, phase)
 
 
+def check_split(model: Model, parallelism: Parallelism) -> None:
+    """Check what the layers themselves do not see.
+
+    Raises:
+        SpecError: More stages than layers, or a plain network split by anything but data.
+    """
+    if isinstance(model, Mlp):
+        if parallelism.accelerators > parallelism.data:
+            raise SpecError("parallelism: a plain dense network is split by data only")
+    elif parallelism.pipeline > model.num_layers:
+        raise SpecError(f"pipeline_parallel: {parallelism.pipeline} stages for {model.num_layers} layers")
+
+
 class _Key:
     """A model as a cache key, by identity: specs are immutable and loaded once."""
 
@@ -96,13 +109,10 @@ def _lower(key: _Key, parallelism: Parallelism, settings: Numerics, phase: Liter
         attention=settings.attention,
         causal=not isinstance(model, Transformer) or model.causal,
     )
+    check_split(model, parallelism)
     if isinstance(model, Mlp):
-        if parallelism.accelerators > parallelism.data:
-            raise SpecError("parallelism: a plain dense network is split by data only")
         ops, cache = mlp.operations(low, model), tuple[CacheLayer, ...]()
     else:
-        if parallelism.pipeline > model.num_layers:
-            raise SpecError(f"pipeline_parallel: {parallelism.pipeline} stages for {model.num_layers} layers")
         ops, cache = transformer.operations(low, model), transformer.cache_layers(low, model)
     return build_table(ops, parallelism, weight_bytes=_stage_bytes(ops, parallelism.pipeline), parameters=float(parameter_count(model).total), cache=cache)
 
