@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from effsim import catalog
 from effsim.documents import is_file, line_of, read_text, read_yaml
 from effsim.errors import SpecError, UnknownNameError
+from effsim.specs.cluster import Cluster
 from effsim.specs.figure import JoulesValue, RatioValue, SecondsValue, Spec, WattsValue
 from effsim.specs.loading import validate
 from effsim.specs.workload import Name, PolicyName, Positive, WholeValue, Workload
@@ -151,6 +152,7 @@ class Scenario(Spec):
     router: PolicyName = "round_robin"
     slo: Slo = Slo()
     training: Training | None = None
+    cluster: Cluster | None = Field(default=None, description="training on machines that fail; None: one undisturbed run")
     device: Device | None = None
     site: Name | None = None
     cost: CostAssumptions = CostAssumptions()
@@ -173,6 +175,8 @@ class Scenario(Spec):
             raise ValueError(f"workload is missing: a {self.kind} scenario needs it")
         if self.kind in {"training", "mixed"} and self.training is None:
             raise ValueError(f"training is missing: a {self.kind} scenario needs it")
+        if self.cluster is not None and self.kind == "serving":
+            raise ValueError("cluster belongs to a training scenario")
         names = [BASE, *(variant.name for variant in self.what_if)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
