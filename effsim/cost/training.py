@@ -142,7 +142,7 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         expert_parallel: Groups over which experts are spread.
         sequence_parallel: Norms split over tensor ranks; reductions become reduce-scatter and all-gather.
         zero_stage: 0 to 3: what data-parallel ranks share out: optimizer state, gradients, weights.
-        recompute: ``none``, ``selective`` (attention scores) or ``full``.
+        recompute: ``none``, ``selective`` (attention scores), ``alternate`` (every second product) or ``full``.
         precision: Of the products.
         optimizer: See :data:`~effsim.workload.optimizers.OPTIMIZERS`.
         node: None: the accelerator's default.
@@ -251,7 +251,7 @@ def model_and_hardware_flop(step: Step, batch: Batch) -> tuple[Any, Any]:
     whole = lower(step.deployment.model, Parallelism(), step.deployment.numerics, "train")
     passes = 3.0 if step.recipe.trainable == "full" else 2.0
     sequences = Iteration(prefill_seqs=batch.global_batch_size, prefill_tokens=batch.sequence_length)
-    repeated = recomputed(whole, step.recipe.recompute)
+    repeated = recomputed(whole, step.recipe.recompute, last_product=step.deployment.engine.repeats_last_product)
     forward = _matrix_flop(whole, sequences)
     return passes * forward, passes * forward + (_matrix_flop(repeated, sequences) if repeated is not None else 0.0)
 

@@ -55,8 +55,8 @@ class Recipe:
         Raises:
             SpecError: One is unknown or out of range.
         """
-        if self.recompute not in {"none", "selective", "full"}:
-            raise SpecError(f"recompute: expected none, selective or full, got {self.recompute!r}")
+        if self.recompute not in {"none", "selective", "alternate", "full"}:
+            raise SpecError(f"recompute: expected none, selective, alternate or full, got {self.recompute!r}")
         if isinstance(self.zero_stage, bool) or self.zero_stage not in {0, 1, 2, 3}:
             raise SpecError(f"zero_stage: expected 0, 1, 2 or 3, got {self.zero_stage!r}")
         if self.trainable not in {"full", "lora"}:
@@ -148,7 +148,7 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
         trained = adapters.weight_bytes / WIDE_BYTES / p.pipeline
         weights += trained
     experts = sum(op.count * op.weight_bytes for op in wide.operations if op.kind == "grouped_gemm") / WIDE_BYTES / p.pipeline
-    back, again = _backward(forward, recipe.trainable), _recomputed(forward, recipe.recompute)
+    back, again = _backward(forward, recipe.trainable), _recomputed(forward, recipe.recompute, deployment.engine.repeats_last_product)
     step = Step(deployment, recipe, forward, back, again, forward, weights, trained, experts)
     owners = step.owners if recipe.zero_stage >= SHARDED_OPTIMIZER else 1
     matrices = [
@@ -169,8 +169,8 @@ def _backward(table: OpTable, trainable: str) -> OpTable:
 
 
 @lru_cache(maxsize=256)
-def _recomputed(table: OpTable, mode: Recompute) -> OpTable | None:
-    return recomputed(table, mode)
+def _recomputed(table: OpTable, mode: Recompute, last_product: bool) -> OpTable | None:
+    return recomputed(table, mode, last_product=last_product)
 
 
 def micro_iteration(step: Step, batch: Batch) -> Iteration:
@@ -201,10 +201,17 @@ def micro_batch(step: Step, coefficients: Coefficients, batch: Batch) -> Micro:
 
 
 def _evaluated(step: Step, table: OpTable, coefficients: Coefficients, iteration: Iteration) -> tuple[Costs, Any, Any]:
-    """Return a table's cost, and of its time that of weight gradients and that of the head (logits and loss)."""
+    """Return a table's cost, and of its time that of weight gradients and that of the head (logits and loss).
+
+    Collectives of layers are hidden behind products as far as the engine does.
+    """
     costs = costs_of(step, table, coefficients)
     features = feature_matrix(table.features, iteration)
-    return evaluate(costs, features), _part_s(costs, features, ".weight_gradient"), _part_s(costs, features, "logits", "cross_entropy")
+    result = evaluate(costs, features)
+    hidden = step.deployment.engine.collective_overlap
+    if hidden is not None:
+        result = result._replace(time_s=result.time_s - hidden.value * np.minimum(result.collective_s, result.time_s - result.collective_s))
+    return result, _part_s(costs, features, ".weight_gradient"), _part_s(costs, features, "logits", "cross_entropy")
 
 
 def _part_s(costs: CostTable, features: Array, *names: str) -> Any:
@@ -285,7 +292,8 @@ def _one(table: OpTable, width: int) -> Array:
 def _sending(step: Step, coefficients: Coefficients, batch: Batch) -> tuple[Any, Any]:
     """Return the time per micro-batch that a stage spends on sending, and the bytes that it sends in a step.
 
-    Activations go forward, their gradients back, once per virtual stage. 1F1B hides neither end of the exchange.
+    Activations go forward, their gradients back, once per virtual stage, each tensor rank sending its share (Narayanan et al.,
+    arXiv:2104.04473, section 4.1). 1F1B hides neither end of the exchange; interleaving hides what the engine overlaps.
     """
     p = step.deployment.parallelism
     if p.pipeline == 1:
@@ -295,12 +303,15 @@ def _sending(step: Step, coefficients: Coefficients, batch: Batch) -> tuple[Any,
     if level is None:
         raise SpecError(f"pipeline_parallel: stages reach beyond the {fabric.domain} accelerators that are joined; give a node with a network (node=)")
     width = model.hidden_size if isinstance(model, Transformer) else model.layer_sizes[0]
-    size = batch.micro_batch_size * batch.sequence_length / p.context * width * WIDE_BYTES / (p.tensor if p.sequence else 1)
+    whole = batch.micro_batch_size * batch.sequence_length / p.context * width * WIDE_BYTES
+    size, efficiency = whole / p.tensor, coefficients.link_efficiency
+    joined_s = 0.0
+    if p.tensor > 1 and not p.sequence and fabric.inner is not None:  # each rank sends its share, and the shares are joined on arrival
+        joined_s = (whole - size) / (fabric.inner.bytes_per_s * efficiency) + fabric.inner.latency_s * coefficients.collective_latency_factor
     passes = 2.0 * step.recipe.virtual_stages
-    rate = level.bytes_per_s * coefficients.link_efficiency
     hidden = step.deployment.engine.communication_overlap.value if step.recipe.virtual_stages > 1 else 0.0
-    time_s = passes * (level.latency_s * coefficients.collective_latency_factor + size / rate) * (1.0 - hidden)
-    return time_s, passes * size * batch.global_batch_size / (batch.micro_batch_size * p.data)
+    once_s = level.latency_s * coefficients.collective_latency_factor + size / (level.bytes_per_s * efficiency) + joined_s
+    return passes * once_s * (1.0 - hidden), passes * size * batch.global_batch_size / (batch.micro_batch_size * p.data)
 
 
 def _payload_bytes(step: Step, batch: Batch) -> Any:

@@ -10,9 +10,10 @@ from effsim.workload.features import ONE, PREFILL_TOKENS, TOKENS, Feature
 from effsim.workload.layers.common import scaled
 from effsim.workload.operations import Array, Linear, Operation, OpTable, build_table
 
-Recompute = Literal["none", "selective", "full"]
+Recompute = Literal["none", "selective", "alternate", "full"]
 LONG_INNER = 8192  # K of a weight gradient is the token count, always long enough to split
 _ENDS = {"embedding", "logits", "cross_entropy"}
+_LAST = {"ffn.down", "moe.down", "moe.combine"}
 _WIDEST = {"attention.qkv", "attention.down", "mamba.input", "delta_net.input", "ffn.up", "logits", "layer_0"}
 _FROM_RESIDUAL = {*_WIDEST, "moe.router"}
 """Products whose input is the normalised residual stream, gathered from the sequence shards that are kept."""
@@ -69,21 +70,32 @@ def _weight_gradient(op: Operation) -> Operation:
     )
 
 
-def recomputed(table: OpTable, mode: Recompute) -> OpTable | None:
-    """Return what backward runs again of the forward pass: attention scores (selective), every layer (full), or nothing.
+def recomputed(table: OpTable, mode: Recompute, *, last_product: bool = True) -> OpTable | None:
+    """Return what backward runs again of the forward pass, or nothing.
 
-    Source: Korthikanti et al., arXiv:2205.05198, section 5.
+    Args:
+        table: Of the forward pass.
+        mode: ``none``; ``selective``: attention scores (Korthikanti et al., arXiv:2205.05198, section 5); ``alternate``: every
+            second product and all elementwise work, attention kept (torchtitan's selective checkpointing by operation, docs, 2025);
+            ``full``: every layer.
+        last_product: Whether ``full`` repeats the last product of a layer, whose output nothing needs: checkpoints by module do,
+            compilers and early-stopping checkpoints do not.
     """
     if mode == "none":
         return None
-    chosen = [op for op in table.operations if _is_repeated(op, mode)]
-    return build_table([dataclasses.replace(op, name=f"{op.name}.recomputed") for op in chosen], table.parallelism)
+    again = [(op, _repetitions(op, mode, last_product=last_product)) for op in table.operations]
+    ops = [dataclasses.replace(op, name=f"{op.name}.recomputed", count=op.count * times) for op, times in again if times]
+    return build_table(ops, table.parallelism) if ops else None
 
 
-def _is_repeated(op: Operation, mode: Recompute) -> bool:
+def _repetitions(op: Operation, mode: Recompute, *, last_product: bool) -> float:
     if mode == "selective":
-        return op.kind == "prefill_attention"
-    return op.name not in _ENDS and not op.name.startswith(("embedding", "pipeline"))
+        return float(op.kind == "prefill_attention")
+    if op.name in _ENDS or op.name.startswith(("embedding", "pipeline")):
+        return 0.0
+    if mode == "alternate":
+        return {"gemm": 0.5, "grouped_gemm": 0.5, "elementwise": 1.0}.get(op.kind, 0.0)
+    return 0.0 if op.name in _LAST and not last_product else 1.0
 
 
 def activation_bytes(table: OpTable, features: Array, mode: Recompute, layers: int) -> Array:
@@ -102,12 +114,15 @@ def activation_bytes(table: OpTable, features: Array, mode: Recompute, layers: i
         return kept
     total = np.zeros(features.shape[1])
     for row, op in enumerate(table.operations):
-        if op.kind in {"collective", "embedding", "sampling"} or op.name in {"logits", "cross_entropy", "attention.rotary", *_SAME_INPUT}:
+        if op.kind in {"collective", "embedding", "sampling"} or op.name in {"logits", "cross_entropy", "attention.rotary", "moe.combine", *_SAME_INPUT}:
+            continue
+        if op.name.endswith(".cast"):  # the low-precision copy is what the product keeps
             continue
         inputs = np.array([c if _is_activation(f, op) else 0.0 for f, c in zip(table.features, table.read[row], strict=True)])
         share = 0.5 if op.name in {"norm", "final_norm"} else 1.0  # the residual half of its input is kept by nobody
         shared = tensor if op.name in _FROM_RESIDUAL else 1
-        total += op.count * share * (inputs @ features) / shared
+        kept_share = 0.5 if mode == "alternate" and op.kind != "prefill_attention" else 1.0
+        total += kept_share * op.count * share * (inputs @ features) / shared
     return total
 
 

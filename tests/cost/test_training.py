@@ -219,7 +219,7 @@ def test_what_does_not_fit_names_the_largest_part_s_knob(changes, part, knob):
         ({"sequence_length": float("nan")}, r"sequence_length: must be finite and at least 1"),
         ({"sequence_length": "long"}, r"sequence_length: expected a number"),
         ({"global_batch_size": [64, 128], "sequence_length": [1, 2, 3]}, r"do not broadcast"),
-        ({"recompute": "some"}, r"recompute: expected none, selective or full, got 'some'"),
+        ({"recompute": "some"}, r"recompute: expected none, selective, alternate or full, got 'some'"),
         ({"zero_stage": 4}, r"zero_stage: expected 0, 1, 2 or 3, got 4"),
         ({"virtual_pipeline_stages": 0}, r"virtual_pipeline_stages: must be a whole number"),
         ({"optimizer": "adamm"}, r"optimizer: unknown 'adamm'.*adam"),

@@ -5,6 +5,8 @@ from effsim.workload.features import DECODE_SEQS, PREFILL_TOKENS, TOKENS, Featur
 from effsim.workload.layers.common import Lowering, collective, elementwise, gemm, tensor_reduce
 from effsim.workload.operations import CacheLayer, Operation
 
+_NAIVE_TRAFFIC = {"serve": (2.0, 2.0), "train": (3.0, 3.5)}
+"""Times that naive attention reads and writes a score: product, masked softmax, value product; dropout and its byte mask in training."""
 SOFTMAX_FLOP = 5.0  # maximum, subtract, exponential, sum, divide: per score
 
 
@@ -70,7 +72,9 @@ def score(low: Lowering, mixer: Attention, count: float, heads: Heads) -> list[O
     window = mixer.indexer.top_k if mixer.indexer else mixer.window or 0
     chunk = mixer.chunk or 0
     byte = low.activation_bytes
-    pairs = Feature("prefill_pairs", window, chunk, low.causal)
+    naive = low.attention == "naive"
+    pairs = Feature("prefill_pairs") if naive else Feature("prefill_pairs", window, chunk, low.causal)
+    pairs = pairs._replace(causal=False) if naive else pairs  # the whole square is computed, then masked
     fresh = Feature("prefill_keys", window, chunk)
     cached = Feature("decode_keys", window, chunk)
     per_pair = heads.query * (2.0 * (heads.keys + heads.values) + SOFTMAX_FLOP)
@@ -80,9 +84,9 @@ def score(low: Lowering, mixer: Attention, count: float, heads: Heads) -> list[O
     prefill_read = {PREFILL_TOKENS: per_query, fresh: stored * (low.kv_bytes if low.phase == "serve" else byte)}
     prefill_write: dict[Feature, float] = {PREFILL_TOKENS: per_output}
     kernels = 1.0
-    if low.attention == "naive":  # scores written, read and written by softmax, read again
-        prefill_read[pairs] = 2.0 * heads.query * byte
-        prefill_write[pairs] = 2.0 * heads.query * byte
+    if naive:
+        read, write = _NAIVE_TRAFFIC[low.phase]
+        prefill_read[pairs], prefill_write[pairs] = heads.query * byte * read, heads.query * byte * write
         kernels = 3.0
     dtype = low.base.compute
     return [
