@@ -169,3 +169,14 @@ def test_a_collective_takes_alpha_beta_and_its_fixed_time():
     tokens = 1e9 / (4_096 * 2)
     each = operation_costs(costs, feature_matrix(table.features, Iteration(prefill_seqs=1, prefill_tokens=tokens, completed_prefills=1)))
     assert each.time_s[row, 0] == pytest.approx(14 * 2e-6 + 2 * 7 / 8 * 1e9 / (450e9 * 0.5) + 3e-6)
+
+
+def test_a_device_that_works_for_half_of_the_passes_spends_half_of_their_dynamic_energy():
+    """And static power all the time, so that half-idle pipeline stages are not free."""
+    costs = deployment("qwen3-8b").costs(MEDIAN)
+    plain = evaluate(costs, feature_matrix(costs.table.features, Iteration(decode_seqs=8, decode_from=100, decode_to=100)))
+    whole, half = powered(plain, costs.device), powered(plain, costs.device, share=0.5)
+    assert half.time_s[0] == whole.time_s[0]
+    assert half.static_j[0] == pytest.approx(whole.static_j[0]) == pytest.approx(costs.device.static_w * whole.time_s[0])
+    for part in ("core_j", "memory_j", "link_j"):
+        assert getattr(half, part)[0] == pytest.approx(0.5 * getattr(whole, part)[0])

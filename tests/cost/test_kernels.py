@@ -131,3 +131,12 @@ def test_arrays_and_floats_agree(cases):
     for index, (parts, _, _) in enumerate(cases):
         alone = throttle_one(parts, watts, floor, 0.15)
         assert [column[index] for column in together] == pytest.approx(list(alone), rel=1e-12)
+
+
+def test_half_the_clock_by_hand():
+    """10 s of which 4 s are the core's: 14 s. Voltage 0.5 + 0.5 · 0.5 = 0.75 of full, squared 0.5625: core energy 100 J to 56.25 J, static power
+    50 W + 100 W · 0.5625 = 106.25 W for 14 s; other energy stays at 200 J.
+    """
+    time_s, static_j, core_j, power_w = power_at(0.5, (10.0, 4.0, 100.0, 200.0), 50.0, 150.0, 0.5)
+    assert (time_s, static_j, core_j) == (14.0, 106.25 * 14.0, 56.25)
+    assert power_w == pytest.approx((106.25 * 14.0 + 56.25 + 200.0) / 14.0)
