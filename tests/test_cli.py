@@ -18,6 +18,7 @@ from effsim.cli import app
 ROOT = Path(__file__).parent.parent
 RUN = CliRunner()
 COMMANDS = [[], ["estimate"], ["estimate", "serving"], ["estimate", "training"], ["run"], ["specs"], ["specs", "list"], ["specs", "show"]]
+COMMANDS += [["validate", "training"], ["validate", "power"]]
 COMMANDS += [["specs", "check"], ["specs", "import-hf"], ["validate"], ["validate", "mlenergy"], ["optimize"], ["optimize", "parallelism"]]
 SERVING = ["estimate", "serving", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm"]
 TRAINING = ["estimate", "training", "--model", "llama-3.1-8b", "--system", "h100_sxm", "--num-accelerators", "8", "--global-batch-size", "64"]

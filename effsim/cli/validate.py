@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="Compare predictions with public me
 
 @app.callback()
 def _group() -> None:
-    """Keep ``mlenergy`` a subcommand although it is the only one."""
+    """Keep the subcommands together."""
 
 
 @app.command()
@@ -32,3 +32,47 @@ def mlenergy(
     names = [" ".join(str(row[part]) for part in ("gpu", "kind")) for row in rows]
     figures = [name for name in rows[0] if name not in {"gpu", "kind"}]
     return print_table(("", *names), [(figure, *(row[figure] for row in rows)) for figure in figures], f"calibration: {calibration}")
+
+
+@app.command()
+def training(
+    family: Annotated[str | None, typer.Option(help="One source of runs; none: all.")] = None,
+    calibration: Annotated[str, typer.Option(help="'none': data sheet and priors only; 'auto': the best of the catalog; or a path.")] = "none",
+    path: Annotated[Path | None, typer.Option(help="training_throughput.json or its folder; none: looked up in EFFSIM_DATA.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the error of step times of published training runs: by source, or by run where one source is asked for."""
+    from effsim.results import plain
+    from effsim.validate.training import report, skipped, summary
+
+    rows = report(family, calibration, path)
+    if as_json:
+        return print_json({"summary": plain(summary(rows)), "skipped": plain(skipped(rows)), "rows": plain(rows)})
+    if family is not None:
+        each = ("record", "measured_step_time_s", "predicted_step_time_s", "error_pct", "low_s", "high_s")
+        print_table(each, [tuple(row[name] for name in each) for row in plain(rows[rows.skipped.isna()])], f"calibration: {calibration}")
+    columns = ("family", "accelerator", "records", "assumed", "does_not_fit", "median_ape_pct", "mape_pct", "median_error_pct", "inside_90_pct")
+    print_table(columns, [tuple(row[name] for name in columns) for row in plain(summary(rows))], f"calibration: {calibration}")
+    left = plain(skipped(rows))
+    return print_table(("family", "skipped because", "records"), [(row["family"], row["skipped"], row["records"]) for row in left]) if left else None
+
+
+@app.command()
+def power(
+    calibration: Annotated[str, typer.Option(help="'none': data sheet and priors only; 'auto': the best of the catalog; or a path.")] = "none",
+    path: Annotated[Path | None, typer.Option(help="training_energy.json or its folder; none: looked up in EFFSIM_DATA.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print metered power of nodes and energy per token of MLPerf Training beside predictions, and hours of reported trainings."""
+    from effsim.results import plain
+    from effsim.validate.training.energy import power_report, reported_trainings
+
+    metered, hours = plain(power_report(calibration, path)), plain(reported_trainings(calibration=calibration, path=path))
+    if as_json:
+        return print_json({"metered": metered, "reported": hours})
+    for rows, columns in (
+        (metered, ("record", "measured_node_power_w", "predicted_node_power_w", "power_error_pct", "energy_error_pct", "skipped")),
+        (hours, ("record", "reported_accelerator_hours", "implied_accelerator_hours", "error_pct", "goodput", "skipped")),
+    ):
+        print_table(columns, [tuple(row[name] for name in columns) for row in rows], f"calibration: {calibration}")
+    return None
