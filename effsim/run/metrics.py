@@ -21,6 +21,22 @@ class Metric(NamedTuple):
     scope: Scope | None = None
 
 
+CAUSE_WORDS: Final = {
+    "useful": "useful work",
+    "recomputed": "work done again",
+    "checkpoint": "checkpoints",
+    "detection": "failure not yet noticed",
+    "restart": "restart and restore",
+    "waiting": "waiting for nodes",
+    "straggling": "slow nodes",
+    "throttled": "slowed by the power budget",
+    "paused": "paused",
+    "maintenance": "maintenance",
+    "repair": "repair",
+    "idle": "idle and spare nodes",
+}
+"""Cause of the training cluster's ledger -> words."""
+
 METRICS: Final[dict[str, Metric]] = {
     "ttft_p50_s": Metric("TTFT p50", "s"),
     "ttft_p90_s": Metric("TTFT p90", "s"),
@@ -36,6 +52,10 @@ METRICS: Final[dict[str, Metric]] = {
     "mfu": Metric("MFU", "1"),
     "tokens_per_s": Metric("tokens", "tokens/s"),
     "duration_days": Metric("whole run", "days"),
+    "goodput": Metric("effective training time", "1"),
+    "trained_billion_tokens": Metric("tokens trained", "B tokens"),
+    "interruptions": Metric("interruptions by failures", "count"),
+    **{f"time_{cause}_share": Metric(f"- {words}", "1") for cause, words in CAUSE_WORDS.items() if cause not in {"useful", "repair", "idle"}},
     "accelerator_j_per_output_token": Metric("energy, accelerators", "J/output token", "accelerator"),
     "server_j_per_output_token": Metric("energy, servers", "J/output token", "server"),
     "site_j_per_output_token": Metric("energy, site", "J/output token", "site"),
@@ -46,6 +66,7 @@ METRICS: Final[dict[str, Metric]] = {
     "site_kw": Metric("power, site", "kW", "site"),
     "site_kwh_per_day": Metric("energy, site", "kWh/day", "site"),
     "site_mwh": Metric("energy of the run, site", "MWh", "site"),
+    **{f"energy_{cause}_mwh": Metric(f"- {words}", "MWh", "accelerator") for cause, words in CAUSE_WORDS.items()},
     "operational_kg_per_day": Metric("CO2e of operation", "kg/day", "site"),
     "embodied_kg_per_day": Metric("CO2e embodied", "kg/day"),
     "operational_kg": Metric("CO2e of operation", "kg", "site"),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from effsim.errors import InfeasibleError, SpecError
 from effsim.results import Provenance, weakest
+from effsim.run.cluster import simulate_cluster
 from effsim.run.machines import REACH, account
 from effsim.run.metrics import Values, per_output_token, site_values
 from effsim.run.serving import Progress, RunResult, simulate_at
@@ -51,7 +52,7 @@ def evaluate(scenario: Scenario, end: int = 0, progress: Progress | None = None)
         if scenario.kind == "serving":
             return _serving(scenario, simulate_at(scenario, end, progress))
         if scenario.kind == "training":
-            return _training(scenario)
+            return _training(scenario) if scenario.cluster is None else _cluster(scenario, progress)
     except InfeasibleError as error:
         return Outcome(infeasible=str(error))
     raise SpecError(f"{scenario.name}: kind: {scenario.kind} is not run as one; write a serving and a training scenario")
@@ -107,3 +108,11 @@ def _training(scenario: Scenario) -> Outcome:
     slow_or_fast = (at(float(time_s[0]), median_w), at(float(time_s[1]), median_w))
     more_or_less = (at(median_s, float(power_w[0])), at(median_s, float(power_w[1])))
     return Outcome(values=at(median_s, median_w), ends=(slow_or_fast, more_or_less), provenance=provenance, summary=summary)
+
+
+def _cluster(scenario: Scenario, progress: Progress | None) -> Outcome:
+    result, provenance, summary = estimate(scenario)
+    answer = simulate_cluster(scenario, result, progress)
+    undisturbed = {key: summary.pop(key) for key in ("duration_s", "energy", "power", "carbon", "water", "cost")}
+    whole = {**summary, "cluster": answer.summary, "undisturbed": undisturbed}
+    return Outcome(values=answer.values, ends=answer.ends, provenance=provenance, notes=answer.notes, summary=whole, power=answer.power)

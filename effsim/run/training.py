@@ -38,8 +38,8 @@ def steps_of(training: Training) -> int:
     return math.ceil((training.tokens or 0) / (training.global_batch_size * training.sequence_length))
 
 
-def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
-    """Return the estimate of a step, its provenance and the summary of the run.
+def step_estimate(scenario: Scenario) -> Any:
+    """Return the estimate of a step.
 
     Raises:
         InfeasibleError: It does not fit.
@@ -47,7 +47,7 @@ def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
     """
     machines, training = parts_of(scenario)
     ranks = machines.parallelism
-    result = estimate_training(
+    return estimate_training(
         scenario.model,
         machines.accelerator,
         num_accelerators=machines.num_accelerators,
@@ -69,6 +69,17 @@ def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
         precision=scenario.precision or model(scenario.model).native_precision,
         power_limit_w=machines.power_limit,
     )
+
+
+def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
+    """Return the estimate of a step, its provenance and the summary of the run.
+
+    Raises:
+        InfeasibleError: It does not fit.
+        SpecError: A name or number is wrong.
+    """
+    machines, training = parts_of(scenario)
+    result = step_estimate(scenario)
     totals = run_account(scenario, float(result.step_time_s), float(result.power_w))
     tokens = steps_of(training) * training.global_batch_size * training.sequence_length
     estimated = {key: value for key, value in plain(result).items() if key not in {"breakdown", "memory"}}
@@ -101,16 +112,19 @@ def run_account(scenario: Scenario, step_s: float, power_w: float) -> Account:
 def training_values(scenario: Scenario, result: Any, step_s: float, power_w: float) -> dict[str, float | None]:
     """Return the rows of the table at a step time and a power; MFU goes with the inverse of time."""
     _, training = parts_of(scenario)
+    per_step = training.global_batch_size * training.sequence_length
     totals = run_account(scenario, step_s, power_w)
-    tokens = steps_of(training) * training.global_batch_size * training.sequence_length
+    mfu = float(result.mfu) * float(result.step_time_s) / step_s
+    return {"step_time_s": step_s, "mfu": mfu, "tokens_per_s": per_step / step_s, **account_values(scenario, totals, steps_of(training) * per_step)}
+
+
+def account_values(scenario: Scenario, totals: Account, tokens: float) -> dict[str, float | None]:
+    """Return the rows of the table that follow from the account of a run that trained so many tokens."""
     energy, machines = totals.energy, totals.machines
     bill = None if totals.impact is None else totals.impact.electricity_usd
     owned_usd = None if bill is None or machines.purchase_usd is None else bill + machines.purchase_usd
     site_j = energy.site_j
     return {
-        "step_time_s": step_s,
-        "mfu": float(result.mfu) * float(result.step_time_s) / step_s,
-        "tokens_per_s": training.global_batch_size * training.sequence_length / step_s,
         "duration_days": totals.duration_s / SECONDS_PER_DAY,
         "accelerator_j_per_token": energy.accelerator_j / tokens,
         "server_j_per_token": energy.server_j / tokens,

@@ -130,7 +130,7 @@ class Restart(Spec):
 
     Args:
         time: [s]
-        with_spare: The same when every lost node is replaced by a hot spare, which has started and been tested [s]; None: ``time``.
+        with_spare: The same when all nodes stand ready: every lost one is replaced by a hot spare, or none is lost [s]; None: ``time``.
     """
 
     time: SecondsValue = 0.0
@@ -283,9 +283,9 @@ class Cluster(Spec):
     Args:
         nodes: For jobs; None: as many as the largest job takes.
         spare_nodes: Further nodes that stand ready to replace others, and nothing else.
-        accelerators_per_node: For reports.
+        elastic_min_nodes: A scenario's run goes on with as few; None: with all only.
         nodes_per_domain: Nodes behind one switch or rail group; None: all.
-        idle_power: Of a sound node without a job [W].
+        idle_power: Of a sound node without a job [W]; None: none, or in a scenario that of its accelerators.
         off_power: Of a node in repair or maintenance [W].
         queue: A file of ``sim/training/policies``.
         horizon: The account ends then [s]; None: when the last job is done.
@@ -294,9 +294,9 @@ class Cluster(Spec):
 
     nodes: Annotated[Positive, Field(le=MAX_NODES)] | None = None
     spare_nodes: Annotated[WholeValue, Field(ge=0, le=MAX_NODES)] = 0
-    accelerators_per_node: Positive = 8
+    elastic_min_nodes: Positive | None = None
     nodes_per_domain: Positive | None = None
-    idle_power: WattsValue = 0.0
+    idle_power: WattsValue | None = None
     off_power: WattsValue = 0.0
     failures: FailureModel = FailureModel()
     checkpoint: Checkpoint = Checkpoint(interval=SECONDS_PER_HOUR, write=0.0)

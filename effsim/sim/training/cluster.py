@@ -31,6 +31,7 @@ class ClusterState:
         self.ledger = ledger
         self.speed_of = speed
         self.total = (spec.nodes or 0) + spec.spare_nodes
+        self.idle_w = spec.idle_power or 0.0
         self.domain_size = spec.nodes_per_domain or self.total
         self.domains = -(-self.total // self.domain_size)
         self.free: list[dict[int, None]] = [dict.fromkeys(self.members(domain)) for domain in range(self.domains)]
@@ -40,7 +41,7 @@ class ClusterState:
         self.slow: set[int] = set()
         self.known_slow: set[int] = set()
         self.pools = {
-            "idle": Pool(ledger, "idle", spec.idle_power, self.total),
+            "idle": Pool(ledger, "idle", self.idle_w, self.total),
             "repair": Pool(ledger, "repair", spec.off_power),
             "maintenance": Pool(ledger, "maintenance", spec.off_power),
         }
@@ -237,7 +238,7 @@ class ClusterState:
         held = [(nodes, job.spec.power.useful) for nodes, job in jobs if nodes]
         if budget is None or not held:
             return 1.0
-        idle_w = (self.total - sum(nodes for nodes, _ in held)) * self.spec.idle_power
+        idle_w = (self.total - sum(nodes for nodes, _ in held)) * self.idle_w
         return min((budget.limit - idle_w) / sum(nodes * useful_w for nodes, useful_w in held), 1.0)
 
     def fits_budget(self, job: JobState) -> bool:
