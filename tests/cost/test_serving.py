@@ -125,12 +125,12 @@ def test_arrays_broadcast():
 
 
 def test_what_does_not_fit_is_nan_in_an_array_and_an_error_alone():
-    table = estimate(batch=[8, 100_000])
+    table = estimate(batch=[8, 8_000])
     assert table.feasible.tolist() == [True, False]
     assert np.isfinite(table.tpot_s[0])
     assert np.isnan(table.tpot_s[1])
-    with pytest.raises(InfeasibleError, match=r"KV cache of 100000 sequences with 640 tokens.*short\. What would lift it: a batch of at most") as caught:
-        estimate(batch=100_000)
+    with pytest.raises(InfeasibleError, match=r"KV cache of 8000 sequences with 640 tokens.*short\. What would lift it: a batch of at most") as caught:
+        estimate(batch=8_000)
     assert caught.value.constraint == "KV cache memory"
     assert f"a batch of at most {int(table.max_batch[0])}" in caught.value.remedies
     estimate(batch=int(table.max_batch[0]))
@@ -219,10 +219,10 @@ def test_the_breakdown_sums_to_kernels_and_names_what_bounds_them():
     found = estimate(batch=1)
     rows = found.breakdown
     assert list(rows.phase.unique()) == ["decode", "first"]
-    decode = rows[rows.phase == "decode"]
+    decode = rows[(rows.phase == "decode") & (rows.bound != "host")]
     assert decode.time_s.sum() + 1.504e-3 == pytest.approx(found.itl_s, rel=1e-6)
     assert decode.set_index("operation").loc["ffn.up", "bound"] == "memory"
-    assert set(rows.bound) <= {"compute", "memory", "fixed", "network"}
+    assert set(rows.bound) <= {"compute", "memory", "fixed", "network", "host"}
 
 
 def test_a_device_without_a_node_has_no_server_power():
