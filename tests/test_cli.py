@@ -20,6 +20,7 @@ RUN = CliRunner()
 COMMANDS = [[], ["estimate"], ["estimate", "serving"], ["estimate", "training"], ["run"], ["specs"], ["specs", "list"], ["specs", "show"]]
 COMMANDS += [["validate", "training"], ["validate", "power"]]
 COMMANDS += [["specs", "check"], ["specs", "import-hf"], ["validate"], ["validate", "mlenergy"], ["optimize"], ["optimize", "parallelism"]]
+COMMANDS += [["optimize", "choices"]]
 SERVING = ["estimate", "serving", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm"]
 TRAINING = ["estimate", "training", "--model", "llama-3.1-8b", "--system", "h100_sxm", "--num-accelerators", "8", "--global-batch-size", "64"]
 TRAINING += ["--zero-stage", "3", "--recompute", "full"]
