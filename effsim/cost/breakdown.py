@@ -7,7 +7,7 @@ from effsim.cost.evaluate import CostTable, operation_costs
 from effsim.workload.operations import Array
 
 
-def operation_breakdown(costs: CostTable, features: Array, phase: str) -> pd.DataFrame:
+def operation_breakdown(costs: CostTable, features: Array, phase: str, waiting_s: float = 0.0) -> pd.DataFrame:
     """Return one row per operation of one iteration on one tensor rank, all pipeline stages; times at full clock.
 
     ``bound`` is what takes most of the operation's time: compute, memory, network, or the fixed cost of its kernels.
@@ -16,6 +16,7 @@ def operation_breakdown(costs: CostTable, features: Array, phase: str) -> pd.Dat
         costs: The configuration.
         features: Of one iteration, shape (feature, 1).
         phase: Named in the first column.
+        waiting_s: In which the device waits for the host; a row of its own [s].
     """
     table, device = costs.table, costs.device
     each = operation_costs(costs, features)
@@ -24,7 +25,10 @@ def operation_breakdown(costs: CostTable, features: Array, phase: str) -> pd.Dat
     flop, read, write, payload = (count * (part @ features)[:, 0] * active for part in (table.flop, table.read, table.write, table.payload))
     time_s = each.time_s[:, 0]
     rate = np.array([device.peak_flop_per_s[op.dtype] for op in table.operations])
-    dynamic_j = flop * device.coefficients.compute_power * device.tdp_w / rate + costs.memory_w * each.memory_s[:, 0]
+    link_j = np.zeros_like(time_s)
+    if table.num_collectives:
+        link_j[-table.num_collectives :] = (costs.link_j_per_collective @ features)[:, 0]
+    dynamic_j = link_j + flop * device.coefficients.compute_power * device.tdp_w / rate + costs.memory_w * each.memory_s[:, 0]
     static_j = count * time_s * device.static_w
     bound = np.array(["compute", "memory", "fixed"])[np.argmax(np.stack([each.compute_s[:, 0], each.memory_s[:, 0], costs.fixed_s[:, 0] * active]), axis=0)]
     bound[len(bound) - table.num_collectives :] = "network"
@@ -43,4 +47,10 @@ def operation_breakdown(costs: CostTable, features: Array, phase: str) -> pd.Dat
             "bound": bound,
         }
     )
-    return frame[active].reset_index(drop=True)
+    found = frame[active].reset_index(drop=True)
+    if waiting_s:
+        zero = dict.fromkeys(("flop", "read_bytes", "write_bytes", "link_bytes"), 0.0)
+        named = {"phase": phase, "operation": "host wait", "kind": "host", "bound": "host"}
+        row = {**named, **zero, "count": 1.0, "time_s": waiting_s, "energy_j": waiting_s * device.static_w}
+        found = pd.concat([found, pd.DataFrame([row])[found.columns]], ignore_index=True)
+    return found

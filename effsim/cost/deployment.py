@@ -8,6 +8,7 @@ from effsim.cost.device import Coefficients, Device, Prior, build_device, dtypes
 from effsim.cost.estimate import number_or_none
 from effsim.cost.evaluate import CostTable, cost_table
 from effsim.cost.memory import ServingMemory, serving_memory
+from effsim.errors import SpecError
 from effsim.specs import loading
 from effsim.specs.accelerator import Accelerator
 from effsim.specs.engine import Engine
@@ -118,6 +119,8 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
 def _lowered(parallelism: Parallelism, phase: str) -> Parallelism:
     """Return the ranks that shape a micro-batch: in training, stages and replicas enter through the schedule instead."""
     if phase == "serve":
+        if parallelism.context > 1:
+            raise SpecError(f"context_parallel: {parallelism.context} given; serving is not split along the sequence here: use tensor_parallel")
         return parallelism
     return dataclasses.replace(parallelism, pipeline=1, data=1 if parallelism.expert == 1 else parallelism.data)
 

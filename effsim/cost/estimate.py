@@ -8,25 +8,27 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from effsim.catalog import suggest
 from effsim.cost.uncertainty import interval
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 from effsim.results import Result
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate(Result):
-    """Base of the estimates; ``spread`` gives the log-sd of each output, ``rows`` the breakdown."""
+    """Base of the estimates; ``spread`` gives the log-sd of each output, ``rows`` the breakdown, ``bounds`` what physics allows."""
 
     OUTPUTS: ClassVar[tuple[str, ...]] = ()
-    SHARES: ClassVar[tuple[str, ...]] = ("mfu", "hfu")
     spread: dataclasses.InitVar[Callable[[], Mapping[str, Any]]]
     rows: dataclasses.InitVar[Callable[[], pd.DataFrame]]
+    bounds: dataclasses.InitVar[Mapping[str, tuple[float, float]]]
 
-    def __post_init__(self, spread: Callable[[], Mapping[str, Any]], rows: Callable[[], pd.DataFrame]) -> None:
+    def __post_init__(self, spread: Callable[[], Mapping[str, Any]], rows: Callable[[], pd.DataFrame], bounds: Mapping[str, tuple[float, float]]) -> None:
         """Keep what is computed on demand."""
-        self.__dict__.update(_spread=spread, _rows=rows)
+        self.__dict__.update(_spread=spread, _rows=rows, _bounds=bounds)
 
     @cached_property
     def _log_sd(self) -> Mapping[str, Any]:
@@ -42,14 +44,19 @@ class Estimate(Result):
     def interval(self, field: str, level: float = 0.9) -> tuple[Any, Any]:
         """Return the central interval of a field as (low, high): log-normal, from the doubt about all coefficients and the model.
 
-        A share of a peak does not exceed 1, whatever the doubt.
+        It keeps within what physics allows, whatever the doubt: power between idle and the limit, a share of a peak at most 1.
 
         Raises:
-            SpecError: Not a field that is predicted with an interval.
+            SpecError: Not a field that is predicted with an interval, or no level.
         """
-        low, high = interval(getattr(self, field), self.relative_sd(field), level)
-        if field in self.SHARES:
-            high = min(high, 1.0) if isinstance(high, float) else np.minimum(high, 1.0)
+        if isinstance(level, bool) or not isinstance(level, numbers.Real):
+            raise SpecError(f"level: must be a number between 0 and 1, got {shown(level)}")
+        sd = self.relative_sd(field)
+        low, high = interval(getattr(self, field), sd, float(level))
+        least, most = self.__dict__["_bounds"].get(field, (0.0, math.inf))
+        if isinstance(low, float):
+            return min(max(low, least), getattr(self, field)), max(min(high, most), getattr(self, field))
+        low, high = np.minimum(np.maximum(low, least), getattr(self, field)), np.maximum(np.minimum(high, most), getattr(self, field))
         return low, high
 
     def relative_sd(self, field: str) -> Any:
@@ -59,7 +66,7 @@ class Estimate(Result):
             SpecError: As :meth:`interval`.
         """
         if field not in self.OUTPUTS:
-            raise SpecError(f"interval: {field!r} has none; choose from {', '.join(self.OUTPUTS)}")
+            raise SpecError(f"interval: {shown(field)} has none; {suggest(str(field), self.OUTPUTS)}choose from {', '.join(self.OUTPUTS)}")
         return self._log_sd[field]
 
 
@@ -69,9 +76,9 @@ def whole_number(name: str, value: Any) -> int:
     Raises:
         SpecError: It is something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpecError(f"{name}: must be a whole number of at least 1, got {value!r}")
-    return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise SpecError(f"{name}: must be a whole number of at least 1, got {shown(value)}")
+    return int(value)
 
 
 def number_or_none(name: str, value: Any, most: Any = math.inf) -> float | None:
@@ -87,6 +94,17 @@ def number_or_none(name: str, value: Any, most: Any = math.inf) -> float | None:
     return float(value)
 
 
+def _numbers(name: str, value: Any) -> npt.NDArray[np.float64]:
+    """Return a number or a nest of numbers as an array; texts and truth values are no numbers, even where NumPy would convert them."""
+    try:
+        given = np.asarray(value) if hasattr(value, "__array__") else np.asarray(value, dtype=object)
+        if given.dtype.kind in "iuf" or all(isinstance(one, numbers.Real) and not isinstance(one, bool) for one in given.flat):
+            return given.astype(float)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise SpecError(f"{name}: expected a number or an array of numbers, got {shown(value)}")
+
+
 def number_arrays(given: Mapping[str, Any]) -> tuple[list[Any], tuple[int, ...]]:
     """Return counts (at least 1) given as numbers or arrays as flat arrays, and the shape that they broadcast to.
 
@@ -95,10 +113,7 @@ def number_arrays(given: Mapping[str, Any]) -> tuple[list[Any], tuple[int, ...]]
     """
     parts = []
     for name, value in given.items():
-        try:
-            array = np.asarray(value, dtype=float)
-        except (TypeError, ValueError):
-            raise SpecError(f"{name}: expected a number or an array of numbers, got {value!r}") from None
+        array = _numbers(name, value)
         if (array.size and not array.min() >= 1.0) or not np.isfinite(array).all():
             raise SpecError(f"{name}: must be finite and at least 1, got {array.min() if array.size > 1 else value}")
         parts.append(array)

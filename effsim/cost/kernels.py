@@ -90,7 +90,9 @@ def throttle(parts: tuple[Any, Any, Any, Any], device_w: tuple[float, float, flo
     """Return time, static and core energy of iterations under a power limit, by bisection on the clock.
 
     The highest clock is found at which the iteration's mean power is within the limit; NVML's limiter acts on averages of tens of
-    milliseconds, longer than a kernel. Where even the lowest clock draws more, that clock is used and the power stays above the limit.
+    milliseconds, longer than a kernel. Where even the lowest clock draws more, the device pauses in between: the same energies are
+    spread over the time in which lowest static power leaves room for them. A limit below that static power cannot be met: the power
+    stays above it.
 
     Args:
         parts: As in :func:`power_at`, arrays of one shape.
@@ -108,8 +110,25 @@ def throttle(parts: tuple[Any, Any, Any, Any], device_w: tuple[float, float, flo
         middle = 0.5 * (low + high)
         fits = power_at(middle, parts, idle_w, static_w, floor)[3] <= limit_w
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-    time_s, static_j, core_j, _ = power_at(low, parts, idle_w, static_w, floor)
-    return time_s, static_j, core_j
+    time_s, static_j, core_j, power_w = power_at(low, parts, idle_w, static_w, floor)
+    lowest_w = lowest_static_w(device_w, floor, min_clock)
+    if lowest_w >= limit_w:
+        return time_s, static_j, core_j
+    paused_s = np.where(power_w > limit_w * (1.0 + TOLERANCE), (core_j + parts[3]) / (limit_w - lowest_w), time_s)
+    return paused_s, np.where(paused_s > time_s, lowest_w * paused_s, static_j), core_j
+
+
+TOLERANCE = 1e-6  # of the limit: what the bisection leaves
+
+
+def lowest_static_w(device_w: tuple[float, float, float], floor: float, min_clock: float) -> float:
+    """Return static power at the lowest clock, below which no limit can be met [W].
+
+    >>> round(lowest_static_w((50.0, 150.0, 700.0), 0.5, 0.0), 1)
+    75.0
+    """
+    idle_w, static_w, _ = device_w
+    return float(idle_w + (static_w - idle_w) * voltage(min_clock, floor) ** 2)
 
 
 def throttle_one(parts: tuple[float, float, float, float], device_w: tuple[float, float, float], floor: float, min_clock: float) -> tuple[float, float, float]:
@@ -125,5 +144,9 @@ def throttle_one(parts: tuple[float, float, float, float], device_w: tuple[float
             low = middle
         else:
             high = middle
-    time_s, static_j, core_j, _ = power_at(low, parts, idle_w, static_w, floor)
-    return time_s, static_j, core_j
+    time_s, static_j, core_j, power_w = power_at(low, parts, idle_w, static_w, floor)
+    lowest_w = lowest_static_w(device_w, floor, min_clock)
+    if power_w <= limit_w * (1.0 + TOLERANCE) or lowest_w >= limit_w:
+        return time_s, static_j, core_j
+    paused_s = (core_j + parts[3]) / (limit_w - lowest_w)
+    return (paused_s, lowest_w * paused_s, core_j) if paused_s > time_s else (time_s, static_j, core_j)

@@ -14,14 +14,17 @@ from effsim.cost.evaluate import CostTable, evaluate, powered
 from effsim.cost.memory import max_batch, require_batch, require_weights
 from effsim.cost.server import fan_power_w, host_power_w, server_power_w
 from effsim.cost.uncertainty import log_sd, sd_of_range
+from effsim.errors import InfeasibleError, SpecError
 from effsim.results import Provenance
 from effsim.specs.machine import Node
+from effsim.specs.model import Model, Transformer
 from effsim.workload.features import Iteration, feature_matrix, join
 from effsim.workload.operations import Parallelism
 
 TIME_OUTPUTS = ("ttft_s", "tpot_s", "itl_s", "output_tokens_per_s", "total_tokens_per_s")
 POWER_OUTPUTS = ("power_w", "server_power_w")
 ENERGY_OUTPUTS = ("energy_per_output_token_j", "server_energy_per_output_token_j", "energy_per_request_j")
+LIMIT_TOLERANCE = 1e-4
 OUTPUTS = (*TIME_OUTPUTS, *POWER_OUTPUTS, *ENERGY_OUTPUTS)
 
 
@@ -129,6 +132,7 @@ def estimate_serving(  # noqa: PLR0913, PLR0917 -- the public contract
 
 def estimate_load(deployment: Deployment, batch: Any, prompt_tokens: Any, output_tokens: Any, max_num_batched_tokens: Any) -> ServingEstimate:
     """Return the estimate of loads on a resolved configuration; see :func:`estimate_serving`."""
+    _require_generative(deployment.model)
     given = {"batch": batch, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "max_num_batched_tokens": max_num_batched_tokens}
     arrays, shape = number_arrays(given)
     load = Load(*arrays)
@@ -137,10 +141,19 @@ def estimate_load(deployment: Deployment, batch: Any, prompt_tokens: Any, output
     require_weights(memory, deployment.model.name, deployment.accelerator.name, deployment.parallelism.tensor * deployment.parallelism.pipeline)
     context = load.prompt_tokens + 0.5 * load.output_tokens
     if scalar:
+        _require_load(deployment, load)
         require_batch(memory, deployment.table.cache, float(load.batch[0]), float(context[0]))
-    fits = np.asarray(max_batch(memory, deployment.table.cache, context))
-    feasible = load.batch <= fits
+    fits = np.asarray(max_batch(memory, deployment.table.cache, context)) + np.zeros_like(load.batch)
     values = predict(deployment, deployment.prior.median, load)
+    most_w = power_bounds_w(deployment)[1] * (1.0 + LIMIT_TOLERANCE)
+    if scalar and values["power_w"][0] > most_w:
+        raise InfeasibleError(
+            f"power_limit: {deployment.device().limit_w:g} W cannot be held by {deployment.accelerator.name}: clocks and voltage alone draw "
+            f"{values['power_w'][0] / deployment.parallelism.accelerators:.3g} W at their lowest.",
+            "power limit",
+            ("a higher power limit",),
+        )
+    feasible = (load.batch <= fits) & ~_too_long(deployment, load) & ~_over_budget(deployment, load) & (values["power_w"] <= most_w)
     shaped = {name: float(v[0]) if scalar else np.where(feasible, v, np.nan).reshape(shape) for name, v in values.items()}
     return ServingEstimate(
         **shaped,
@@ -150,18 +163,78 @@ def estimate_load(deployment: Deployment, batch: Any, prompt_tokens: Any, output
         provenance=deployment.prior.provenance,
         spread=lambda: {name: float(sd[0]) if scalar else sd.reshape(shape) for name, sd in _spread(deployment, load).items()},
         rows=lambda: _rows(deployment, load),
+        bounds={"power_w": power_bounds_w(deployment)},
     )
 
 
+def power_bounds_w(deployment: Deployment) -> tuple[float, float]:
+    """Return the least and most that the accelerators of a configuration can draw in steady state [W]: idle, and the limit."""
+    device, ranks = deployment.device(), deployment.parallelism.accelerators
+    return ranks * device.idle_w, ranks * device.limit_w
+
+
+def _require_generative(model: Model) -> None:
+    """Refuse what does not generate token by token.
+
+    Raises:
+        SpecError: An encoder, or no language model.
+    """
+    if not isinstance(model, Transformer) or not model.causal or not model.output_head:
+        raise SpecError(f"model: {model.name} does not generate text token by token; serving is estimated for causal language models")
+
+
+def _require_load(deployment: Deployment, load: Load) -> None:
+    """Check a single load against the model's context and the token budget.
+
+    Raises:
+        SpecError: Prompt and output are longer than the context, or the batch alone exceeds the budget.
+    """
+    if _too_long(deployment, load)[0]:
+        most = deployment.model.max_context_tokens if isinstance(deployment.model, Transformer) else None
+        asked = load.prompt_tokens[0] + load.output_tokens[0]
+        raise SpecError(f"prompt_tokens + output_tokens: {asked:,.0f} given; the context of {deployment.model.name} has {most:,}")
+    if _over_budget(deployment, load)[0]:
+        raise SpecError(
+            f"max_num_batched_tokens: {load.max_num_batched_tokens[0]:g} leaves no room for prompts beside {load.batch[0]:g} decoding requests; give more"
+        )
+
+
+def _too_long(deployment: Deployment, load: Load) -> Any:
+    most = deployment.model.max_context_tokens if isinstance(deployment.model, Transformer) else None
+    return load.prompt_tokens + load.output_tokens > (np.inf if most is None else most)
+
+
+def _over_budget(deployment: Deployment, load: Load) -> Any:
+    return load.batch / np.minimum(deployment.parallelism.pipeline, load.batch) >= load.max_num_batched_tokens
+
+
 def _spread(deployment: Deployment, load: Load) -> dict[str, Any]:
-    return log_sd(lambda coefficients: predict(deployment, coefficients, load), _with_engine(deployment), _discrepancies(deployment))
+    """Return the log-sd of the outputs; at the server, the doubt about the host joins that about the accelerators, each by its share."""
+    spread = log_sd(lambda coefficients: predict(deployment, coefficients, load), _with_engine(deployment), _discrepancies(deployment))
+    node = deployment.node
+    host = node.host_busy_power if node else None
+    if host is None or host.low is None or host.high is None or host.low <= 0.0:
+        return spread
+    accelerators_w = predict(deployment, deployment.prior.median, load)["power_w"]
+    share = accelerators_w / (server_power(deployment, accelerators_w, deployment.parallelism.accelerators) * node.psu_efficiency.value if node else 1.0)
+    doubt = (1.0 - share) * sd_of_range(host.low, host.high)
+    return {name: np.hypot(sd, doubt) if name.startswith("server_") else sd for name, sd in spread.items()}
 
 
 def _rows(deployment: Deployment, load: Load) -> pd.DataFrame:
+    """Return the breakdown of the first load: a decode-only iteration and one with a prompt, one rank, all stages, at full clock."""
     first = Load(*(part[:1] for part in load))
     costs = deployment.costs(deployment.prior.median)
     cases = _cases(deployment, first)
-    return pd.concat([operation_breakdown(costs, feature_matrix(costs.table.features, cases[name]), name) for name in ("decode", "first")], ignore_index=True)
+    waiting_s = float(host_wait_s(deployment, deployment.prior.median, first.batch)[0])
+    frames = [operation_breakdown(costs, feature_matrix(costs.table.features, cases[name]), name, waiting_s) for name in ("decode", "first")]
+    return pd.concat(frames, ignore_index=True)
+
+
+def host_wait_s(deployment: Deployment, coefficients: Coefficients, sequences: Any) -> Any:
+    """Return the time per iteration in which the device waits for the host [s]: a fixed part, and one per sequence."""
+    engine = deployment.engine
+    return coefficients.host_overhead_factor * (engine.iteration_overhead.value + engine.sequence_overhead.value * sequences)
 
 
 def _cases(deployment: Deployment, load: Load) -> dict[str, Iteration]:
@@ -237,8 +310,7 @@ def _run(deployment: Deployment, costs: CostTable, coefficients: Coefficients, g
     cases, batch, micro = given
     width, several = len(batch), len(cases)
     plain = evaluate(costs, feature_matrix(costs.table.features, join(list(cases.values()), width)))
-    engine, factor = deployment.engine, coefficients.host_overhead_factor
-    waiting = factor * (engine.iteration_overhead.value + engine.sequence_overhead.value * batch)
+    waiting = host_wait_s(deployment, coefficients, batch)
     whole = powered(plain, costs.device, np.tile(waiting, several), np.tile(micro / deployment.parallelism.pipeline, several))
     return [type(whole)(*(part[i * width : (i + 1) * width] for part in whole)) for i in range(several)]
 

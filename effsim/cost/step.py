@@ -15,13 +15,13 @@ from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import MIN_CLOCK
 from effsim.cost.evaluate import CostTable, operation_costs
 from effsim.cost.kernels import overlap, throttle_one
-from effsim.cost.memory import cache_bytes, require_weights
+from effsim.cost.memory import require_weights
 from effsim.cost.serving import estimate_load
 from effsim.errors import InfeasibleError
 from effsim.results import Provenance
 from effsim.units import BYTES_PER_GIB
 from effsim.workload.features import Feature, distinct_experts
-from effsim.workload.operations import Array, Parallelism
+from effsim.workload.operations import Array, CacheLayer, Parallelism
 
 PARTS = 5  # time, core-bound time, core energy, memory energy, link energy
 TYPICAL_BATCH, TYPICAL_PROMPT, TYPICAL_OUTPUT = 32.0, 1024.0, 256.0
@@ -54,11 +54,11 @@ class ServingStep:
     """
 
     __slots__ = (
-        "_attention", "_decode_sums", "_device_w", "_floor", "_host_s", "_lists", "_prefill_sums", "_ranks", "_scale", "_softness", "_stages",
-        "idle_power_w", "kv_capacity_tokens", "num_accelerators", "power_log_sd", "provenance", "time_log_sd",
+        "_attention", "_cache", "_cache_unit", "_data", "_decode_sums", "_device_w", "_floor", "_host_s", "_lists", "_prefill_sums", "_ranks", "_scale",
+        "_softness", "_stages", "idle_power_w", "kv_capacity_tokens", "num_accelerators", "power_log_sd", "provenance", "time_log_sd",
     )  # fmt: skip
 
-    def __init__(self, deployment: Deployment, sizes: tuple[int, int], factors: tuple[float, float], capacity_tokens: int) -> None:
+    def __init__(self, deployment: Deployment, sizes: tuple[int, int], factors: tuple[float, float]) -> None:
         """Build the tables for up to ``sizes`` = (tokens, sequences) per iteration."""
         costs = deployment.costs(deployment.prior.median)
         device, engine, c = costs.device, deployment.engine, deployment.prior.median
@@ -68,16 +68,20 @@ class ServingStep:
         self._softness, self._floor = c.overlap_softness, c.voltage_floor
         self._device_w = (device.idle_w, device.static_w, device.limit_w)
         self._host_s = (engine.iteration_overhead.value * c.host_overhead_factor, engine.sequence_overhead.value * c.host_overhead_factor)
+        self._cache, self._cache_unit = deployment.table.cache, cache_unit_bytes(deployment.table.cache)
+        self._data = deployment.parallelism.data
         self._stages, self._ranks = deployment.parallelism.pipeline, float(deployment.parallelism.accelerators)
         self._scale = factors
         self.num_accelerators = deployment.parallelism.accelerators
-        self.kv_capacity_tokens = capacity_tokens
+        self.kv_capacity_tokens = kv_capacity_tokens(deployment)
         self.idle_power_w = self._ranks * device.idle_w * factors[1]
         self.time_log_sd, self.power_log_sd = 0.0, 0.0
         self.provenance: Provenance = deployment.prior.provenance
 
     def step(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]]) -> Row:
         """Return time [s] and the static, core, memory and link energy [J] of one iteration, all accelerators of the replica.
+
+        Data-parallel ranks run in lockstep on even shares of the sequences.
 
         Args:
             decode_contexts: Per decoding sequence, the keys that its new token reads (itself included).
@@ -89,18 +93,19 @@ class ServingStep:
             prefill += new
         seqs = decoding + len(chunks)
         micro = min(self._stages, seqs) if self._stages > 1 else 1
+        parts = micro * self._data
         counts = (decoding + prefill, seqs, decoding, prefill)
         time_s = core_s = core_j = memory_j = link_j = 0.0
         for values, count in zip(self._lists, counts, strict=True):
             if count:
-                row = values[count if micro == 1 else -(-count // micro)]
+                row = values[count if parts == 1 else -(-count // parts)]
                 time_s += row[0]
                 core_s += row[1]
                 core_j += row[2]
                 memory_j += row[3]
                 link_j += row[4]
         for kernel, sums in self._sums(decode_contexts, chunks, prefill):
-            a, pairs, keys = (value / micro for value in sums)
+            a, pairs, keys = (value / parts for value in sums)
             compute_s = kernel.compute_s * pairs
             traffic_s = kernel.memory_s[0] * a + kernel.memory_s[1] * keys + kernel.memory_s[2] * pairs
             busy_s, bound_s = overlap(compute_s, traffic_s, self._softness)
@@ -108,7 +113,17 @@ class ServingStep:
             core_s += kernel.times * bound_s
             core_j += kernel.core_j * pairs
             memory_j += kernel.memory_w * traffic_s
-        return self._powered((time_s + self._host_s[0] + self._host_s[1] * seqs, core_s, core_j, memory_j, link_j), micro / self._stages)
+        return self._powered((time_s + self._host_s[0] + self._host_s[1] * seqs / self._data, core_s, core_j, memory_j, link_j), micro / self._stages)
+
+    def cached_tokens(self, tokens: int) -> int:
+        """Return how much of ``kv_capacity_tokens`` a sequence of so many tokens takes: windowed layers and states take less or more."""
+        if len(self._cache) == 1 and not self._cache[0].max_tokens and not self._cache[0].bytes_per_sequence:
+            return tokens
+        total = 0.0
+        for layer in self._cache:
+            kept = min(tokens, layer.max_tokens) if layer.max_tokens else tokens
+            total += layer.bytes_per_token * kept + layer.bytes_per_sequence
+        return math.ceil(total / self._cache_unit)
 
     def _sums(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]], prefill: int) -> list[tuple[_Attention, tuple[float, float, float]]]:
         sums: dict[Feature, float] = {}
@@ -262,28 +277,33 @@ def serving_step_model(
         InfeasibleError: The weights do not fit, or no cache is left.
     """
     deployment = deploy(model, accelerator, parallelism, Settings(**settings))
-    capacity = kv_capacity_tokens(deployment, typical[1] + typical[2])
-    step = ServingStep(deployment, (max_num_batched_tokens, max_num_seqs), (time_factor, power_factor), capacity)
-    batch = max(1.0, min(typical[0], capacity / (typical[1] + typical[2])))
+    step = ServingStep(deployment, (max_num_batched_tokens, max_num_seqs), (time_factor, power_factor))
+    taken = step.cached_tokens(round(typical[1] + typical[2]))
+    batch = max(1.0, min(typical[0], step.kv_capacity_tokens / taken / parallelism.data))
     doubt = estimate_load(deployment, batch, typical[1], max(typical[2], 1.0), float(max_num_batched_tokens))
     step.time_log_sd, step.power_log_sd = float(doubt.relative_sd("tpot_s")), float(doubt.relative_sd("power_w"))
     return step
 
 
-def kv_capacity_tokens(deployment: Deployment, typical_tokens: float) -> int:
-    """Return how many tokens the cache of a replica holds, where sequences are about ``typical_tokens`` long.
+def cache_unit_bytes(layers: tuple[CacheLayer, ...]) -> float:
+    """Return the bytes that one token takes on one device in layers that keep every token; of a model without any, a sequence's state."""
+    per_token = sum(layer.bytes_per_token for layer in layers)
+    return per_token or sum(layer.bytes_per_sequence for layer in layers) or 1.0
 
-    The length matters only for windowed layers and recurrent states, whose bytes per sequence are spread over it.
+
+def kv_capacity_tokens(deployment: Deployment) -> int:
+    """Return how many tokens the cache of a replica holds, each in :func:`cache_unit_bytes`, over all data-parallel ranks.
 
     Raises:
         InfeasibleError: The weights do not fit, or no cache is left.
     """
     memory = deployment.serving_memory()
     require_weights(memory, deployment.model.name, deployment.accelerator.name, deployment.parallelism.tensor * deployment.parallelism.pipeline)
-    per_token = float(cache_bytes(deployment.table.cache, typical_tokens)) / typical_tokens
-    tokens = math.floor(memory.cache_bytes / per_token) if per_token else 2**40
+    tokens = math.floor(memory.cache_bytes / cache_unit_bytes(deployment.table.cache)) * deployment.parallelism.data
     if tokens < 1:
         raise InfeasibleError(
-            f"no KV cache is left on {deployment.accelerator.name}: {memory.cache_bytes / BYTES_PER_GIB:.2f} GiB per device", "KV cache memory", ("more ranks",)
+            f"no KV cache is left on {deployment.accelerator.name}: {memory.cache_bytes / BYTES_PER_GIB:.2f} GiB per device.",
+            "KV cache memory",
+            ("more ranks",),
         )
     return tokens

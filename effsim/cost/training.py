@@ -10,7 +10,7 @@ from effsim.cost.breakdown import operation_breakdown
 from effsim.cost.deployment import Settings, deploy
 from effsim.cost.device import Coefficients
 from effsim.cost.estimate import Estimate, number_arrays, whole_number
-from effsim.cost.serving import server_power
+from effsim.cost.serving import power_bounds_w, server_power
 from effsim.cost.storage import checkpoint_bytes
 from effsim.cost.training_memory import TrainingMemory, require_fit
 from effsim.cost.training_step import (
@@ -170,8 +170,9 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     parallelism = dataclasses.replace(one, expert=expert_parallel, data=num_accelerators // ranks)
     settings = Settings(precision, None, engine, node, network, power_limit_w, None, calibration, "train", attention)
     deployment = deploy(model, accelerator, parallelism, settings)
-    virtual, rank = whole_number("virtual_pipeline_stages", virtual_pipeline_stages), whole_number("lora_rank", lora_rank)
-    recipe = Recipe(recompute, zero_stage, optimizer, virtual, pipeline_schedule, trainable, rank, capacity_factor, shard_group, rank_time_sd)
+    recipe = Recipe(
+        recompute, zero_stage, optimizer, virtual_pipeline_stages, pipeline_schedule, trainable, lora_rank, capacity_factor, shard_group, rank_time_sd
+    )
     return estimate_step(training_step(deployment, recipe), global_batch_size, micro_batch_size, sequence_length)
 
 
@@ -201,6 +202,7 @@ def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, seq
         provenance=deployment.prior.provenance,
         spread=lambda: {n: float(sd[0]) if scalar else sd.reshape(shape) for n, sd in _spread(step, batch).items()},
         rows=lambda: _rows(step, Batch(*(part[:1] for part in batch))),
+        bounds={"mfu": (0.0, 1.0), "hfu": (0.0, 1.0), "power_w": power_bounds_w(deployment)},
     )
 
 

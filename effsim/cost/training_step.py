@@ -1,6 +1,8 @@
 """One optimizer step on a resolved configuration: what runs, what it takes, what must fit."""
 
 import dataclasses
+import math
+import numbers
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -8,11 +10,12 @@ import numpy as np
 
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Device, build_device
+from effsim.cost.estimate import whole_number
 from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
 from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, exchange_gradients
-from effsim.cost.schedules import StageTimes, bubble_s, check_schedule, kept_micro_batches, slowest_of
+from effsim.cost.schedules import StageTimes, bubble_s, check_chunks, check_schedule, kept_micro_batches, slowest_of
 from effsim.cost.training_memory import RESERVE_BYTES, TrainingMemory
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 from effsim.specs.model import Transformer
 from effsim.workload.adapters import is_adapter, with_adapters
 from effsim.workload.features import Iteration, feature_matrix
@@ -23,6 +26,7 @@ from effsim.workload.training import Recompute, activation_bytes, backward, reco
 
 WIDE_BYTES = 2.0  # of a weight as the products' 16-bit copy; low-precision recipes keep one beside it
 GRADIENT_BYTES = 4.0
+RECOMPUTE = ("none", "selective", "alternate", "full")
 PHASES = ("compute", "bubble", "exchange", "update")
 
 
@@ -55,18 +59,26 @@ class Recipe:
         Raises:
             SpecError: One is unknown or out of range.
         """
-        if self.recompute not in {"none", "selective", "alternate", "full"}:
-            raise SpecError(f"recompute: expected none, selective, alternate or full, got {self.recompute!r}")
-        if isinstance(self.zero_stage, bool) or self.zero_stage not in {0, 1, 2, 3}:
-            raise SpecError(f"zero_stage: expected 0, 1, 2 or 3, got {self.zero_stage!r}")
-        if self.trainable not in {"full", "lora"}:
-            raise SpecError(f"trainable: expected full or lora, got {self.trainable!r}")
-        if self.capacity_factor is not None and not self.capacity_factor >= 1.0:
-            raise SpecError(f"capacity_factor: must be at least 1, got {self.capacity_factor!r}")
-        if not 0.0 <= self.rank_time_sd < 1.0:
-            raise SpecError(f"rank_time_sd: must lie in [0, 1), got {self.rank_time_sd!r}")
+        if not isinstance(self.recompute, str) or self.recompute not in RECOMPUTE:
+            raise SpecError(f"recompute: expected none, selective, alternate or full, got {shown(self.recompute)}")
+        if isinstance(self.zero_stage, bool) or not isinstance(self.zero_stage, numbers.Integral) or not 0 <= self.zero_stage <= SHARDED_WEIGHTS:
+            raise SpecError(f"zero_stage: expected 0, 1, 2 or 3, got {shown(self.zero_stage)}")
+        if not isinstance(self.trainable, str) or self.trainable not in {"full", "lora"}:
+            raise SpecError(f"trainable: expected full or lora, got {shown(self.trainable)}")
+        if self.capacity_factor is not None and not (_is_number(self.capacity_factor) and 1.0 <= self.capacity_factor < math.inf):
+            raise SpecError(f"capacity_factor: must be a number of at least 1, got {shown(self.capacity_factor)}")
+        if not _is_number(self.rank_time_sd) or not 0.0 <= self.rank_time_sd < 1.0:
+            raise SpecError(f"rank_time_sd: must be a number in [0, 1), got {shown(self.rank_time_sd)}")
+        whole_number("virtual_pipeline_stages", self.virtual_stages)
+        whole_number("lora_rank", self.lora_rank)
+        if self.shard_group is not None:
+            whole_number("shard_group", self.shard_group)
         check_schedule(self.schedule, self.virtual_stages)
         optimizer(self.optimizer)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,11 +146,12 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
     """Return a resolved training configuration.
 
     Raises:
-        SpecError: The shard group does not divide the data-parallel ranks.
+        SpecError: The shard group does not divide the data-parallel ranks, or virtual stages the layers.
     """
     p = deployment.parallelism
     ranks = p.data * p.context
-    if recipe.shard_group is not None and (recipe.shard_group < 1 or ranks % recipe.shard_group):
+    check_chunks(_layers(deployment), p.pipeline, recipe.virtual_stages)
+    if recipe.shard_group is not None and ranks % recipe.shard_group:
         raise SpecError(f"shard_group: {recipe.shard_group} does not divide the {ranks} data-parallel ranks")
     wide = lower(deployment.model, deployment.table.parallelism, dataclasses.replace(deployment.numerics, precision="bf16"), "train")
     weights = stage_weight_bytes(wide, p.pipeline) / WIDE_BYTES
@@ -156,6 +169,10 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
     ]
     ops = update(optimizer(recipe.optimizer), step.owned(trained, SHARDED_OPTIMIZER), GRADIENT_BYTES, matrices)
     return dataclasses.replace(step, update=build_table(ops, deployment.table.parallelism))
+
+
+def _layers(deployment: Deployment) -> int:
+    return deployment.model.num_layers if isinstance(deployment.model, Transformer) else 1
 
 
 @lru_cache(maxsize=256)
@@ -325,7 +342,7 @@ def training_memory(step: Step, batch: Batch) -> TrainingMemory:
     """Return the memory of the first stage's device, which holds most micro-batches at once."""
     p, recipe, table = step.deployment.parallelism, step.recipe, step.forward
     features = feature_matrix(table.features, micro_iteration(step, batch))
-    layers = step.deployment.model.num_layers if isinstance(step.deployment.model, Transformer) else 1
+    layers = _layers(step.deployment)
     each = activation_bytes(table, features, recipe.recompute, layers) / p.pipeline
     count = batch.global_batch_size / (batch.micro_batch_size * p.data)
     head = next((op.cols for op in table.operations if op.name == "logits"), 0)

@@ -33,6 +33,9 @@ class StepModel(Protocol):
     def idle_power_w(self) -> float:
         """All accelerators of the replica when nothing runs."""
 
+    def cached_tokens(self, tokens: int) -> int:
+        """Return how much of ``kv_capacity_tokens`` a sequence of so many tokens takes: less where layers keep only a window."""
+
     def step(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]]) -> tuple[float, float, float, float, float]:
         """Return time [s] and static, core, memory and link energy [J] of an iteration, over all accelerators.
 
@@ -89,6 +92,10 @@ class ReplicaSetup:
             if value < 1:
                 raise SpecError(f"engine.{name}: expected at least 1, got {value}")
 
+    def blocks_for(self, tokens: int) -> int:
+        """Return the KV blocks of a sequence of so many tokens."""
+        return -(-self.step_model.cached_tokens(tokens) // self.block_size)
+
     @property
     def kv_blocks(self) -> int:
         """KV blocks in force."""
@@ -132,7 +139,7 @@ class Replica:
 
     def refusal(self, request: InFlight) -> str | None:
         """Return why a request can never be served here, or None."""
-        if -(-request.kv_tokens // self.setup.block_size) > self.setup.kv_blocks:
+        if self.setup.blocks_for(request.kv_tokens) > self.setup.kv_blocks:
             return DROP_KV
         if not self.setup.chunked_prefill and request.kv_tokens > self.setup.max_num_batched_tokens:
             return DROP_BUDGET
@@ -177,7 +184,7 @@ class Replica:
 
     def _allocate(self, request: InFlight, tokens: int) -> bool:
         """Give a request blocks for so many tokens, preempting from the end; False where it had to go itself."""
-        missing = -(-tokens // self.setup.block_size) - request.blocks
+        missing = self.setup.blocks_for(tokens) - request.blocks
         while missing > self.free_blocks:
             victim = self.running.pop()
             self._preempt(victim)
@@ -203,7 +210,7 @@ class Replica:
             place = self.pick(self.waiting, now_s)
             request = self.waiting[place]
             new = request.remaining if request.remaining <= budget else budget
-            blocks = -(-new // self.setup.block_size)
+            blocks = self.setup.blocks_for(new)
             if blocks > self.free_blocks or (new < request.remaining and not self.setup.chunked_prefill):
                 break
             del self.waiting[place]

@@ -1,13 +1,14 @@
 """Operations and the table that an architecture is lowered to."""
 
 import dataclasses
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 from effsim.workload.features import Feature
 
 Array = npt.NDArray[np.float64]
@@ -38,8 +39,9 @@ class Parallelism:
         """
         for name in ("tensor", "pipeline", "expert", "data", "context"):
             size = getattr(self, name)
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise SpecError(f"{name}_parallel: must be a whole number of at least 1, got {size!r}")
+            if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+                raise SpecError(f"{name}_parallel: must be a whole number of at least 1, got {shown(size)}")
+            object.__setattr__(self, name, int(size))
         if (self.tensor * self.data) % self.expert:
             raise SpecError(f"expert_parallel: {self.expert} must divide tensor_parallel x data_parallel = {self.tensor * self.data}")
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Final
 
 from effsim.catalog import suggest
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 from effsim.workload.features import ONE
 from effsim.workload.operations import Operation
 
@@ -40,8 +40,10 @@ def optimizer(name: str) -> Optimizer:
     """Return an optimizer by name.
 
     Raises:
-        SpecError: Unknown; the message has the nearest names.
+        SpecError: Unknown, or no name; the message has the nearest names.
     """
+    if not isinstance(name, str):
+        raise SpecError(f"optimizer: expected a name, got {shown(name)}; allowed: {', '.join(OPTIMIZERS)}")
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
     if key not in OPTIMIZERS:

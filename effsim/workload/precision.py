@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Final
 
 from effsim.catalog import suggest
-from effsim.errors import SpecError
+from effsim.errors import SpecError, shown
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,8 +53,10 @@ def normalize(name: str) -> str:
     """Return the canonical name of a precision.
 
     Raises:
-        SpecError: Unknown; the message has the nearest names.
+        SpecError: Unknown, or no name; the message has the nearest names.
     """
+    if not isinstance(name, str):
+        raise SpecError(f"precision: expected a name, got {shown(name)}; allowed: {', '.join(PRECISIONS)}")
     key = name.strip().lower()
     key = _ALIASES.get(key, key)
     if key not in _FORMATS:
@@ -96,7 +98,7 @@ def sparse_format(fmt: Format, sparsity: str, dtypes: Collection[str]) -> Format
     1.125
     """
     if sparsity not in SPARSITIES:
-        raise SpecError(f"sparsity: unknown {sparsity!r}; {suggest(sparsity, SPARSITIES)}allowed: {', '.join(SPARSITIES)}")
+        raise SpecError(f"sparsity: unknown {sparsity!r}; {suggest(str(sparsity), SPARSITIES)}allowed: {', '.join(SPARSITIES)}")
     if sparsity != "2:4":
         return fmt
     dtype = f"{fmt.compute}:2:4"

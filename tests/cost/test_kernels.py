@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from effsim.cost.kernels import overlap, power_at, throttle, throttle_one, tile_quantization, voltage
+from effsim.cost.kernels import lowest_static_w, overlap, power_at, throttle, throttle_one, tile_quantization, voltage
 
 seconds = st.floats(0.0, 1e3)
 positive = st.floats(1e-6, 1e3)
@@ -102,13 +102,17 @@ def test_the_limit_binds_exactly_or_not_at_all(case):
     elif slowest_w <= watts[2]:
         assert power_of(parts, found) == pytest.approx(watts[2], rel=1e-5)
         assert power_of(parts, found) <= watts[2] * (1 + 1e-9)
-    else:
+    elif lowest_static_w(watts, floor, 0.15) < watts[2]:  # pauses stretch the time
+        assert power_of(parts, found) == pytest.approx(watts[2], rel=1e-5)
+        assert found[0] > parts[0]
+    else:  # a limit below static power
         assert power_of(parts, found) == pytest.approx(slowest_w, rel=1e-5)
 
 
 @given(iterations(), st.floats(0.3, 1.0))
 def test_a_lower_limit_is_never_faster_and_never_draws_more(case, share):
     parts, (idle_w, static_w, limit_w), floor = case
+    assume(lowest_static_w(case[1], floor, 0.15) < limit_w * share)  # a limit below cannot be met: the estimate refuses it
     high = throttle_one(parts, (idle_w, static_w, limit_w), floor, 0.15)
     low = throttle_one(parts, (idle_w, static_w, limit_w * share), floor, 0.15)
     assert low[0] >= high[0] * (1 - 1e-9)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from effsim.cost.schedules import SCHEDULES, StageTimes, bubble_s, check_schedule, kept_micro_batches, slowest_of
+from effsim.cost.schedules import SCHEDULES, StageTimes, bubble_s, check_chunks, check_schedule, kept_micro_batches, slowest_of
 from effsim.errors import SpecError
 
 
@@ -56,3 +56,19 @@ def test_the_slowest_rank_by_monte_carlo():
     draws = np.random.default_rng(1).normal(1.0, 0.02, size=(4000, 256)).max(axis=1)
     assert slowest_of(256, 0.02) == pytest.approx(draws.mean(), rel=1e-3)
     assert slowest_of(1, 0.5) == 1.0
+
+
+class TestChunks:
+    """Interleaved chunks hold equal numbers of layers (Narayanan et al., arXiv:2104.04473, section 2.2)."""
+
+    @pytest.mark.parametrize(("layers", "stages", "virtual"), [(96, 8, 4), (96, 8, 12), (32, 4, 1), (31, 4, 1), (126, 16, 8)])
+    def test_published_splits_are_taken(self, layers, stages, virtual):
+        """The last is Llama 3 405B: embedding and head take the place of a layer each."""
+        check_chunks(layers, stages, virtual)
+
+    @pytest.mark.parametrize(
+        ("layers", "stages", "virtual", "allowed"), [(32, 4, 3, "1, 2, 4, 8"), (32, 4, 16, "1, 2, 4, 8"), (32, 1, 2, "1"), (96, 8, 5, "1, 2, 3, 4, 6, 12")]
+    )
+    def test_others_are_refused_with_those_that_would_do(self, layers, stages, virtual, allowed):
+        with pytest.raises(SpecError, match=rf"virtual_pipeline_stages: {virtual} chunks in each of {stages} stages for {layers} layers.*allowed: {allowed}$"):
+            check_chunks(layers, stages, virtual)

@@ -226,11 +226,53 @@ def test_what_does_not_fit_names_the_largest_part_s_knob(changes, part, knob):
         ({"precision": "bf61"}, r"precision: unknown 'bf61'"),
         ({"power_limit_w": 100}, r"power_limit: 100 W given"),
         ({"pipeline_parallel": 64, "num_accelerators": 128}, r"64 stages for 32 layers"),
+        ({"pipeline_parallel": 4, "virtual_pipeline_stages": 16}, r"virtual_pipeline_stages: 16 chunks in each of 4 stages for 32 layers.*allowed: 1, 2, 4, 8"),
+        ({"precision": 8}, r"precision: expected a name, got 8; allowed: fp32"),
+        ({"optimizer": None}, r"optimizer: expected a name, got None; allowed: sgd"),
+        ({"pipeline_schedule": None}, r"pipeline_schedule: unknown None; .*allowed: 1f1b"),
+        ({"recompute": ["full"]}, r"recompute: expected none, selective, alternate or full"),
+        ({"zero_stage": "1"}, r"zero_stage: expected 0, 1, 2 or 3, got '1'"),
+        ({"zero_stage": [1]}, r"zero_stage: expected 0, 1, 2 or 3"),
+        ({"trainable": {}}, r"trainable: expected full or lora"),
+        ({"shard_group": "a"}, r"shard_group: must be a whole number of at least 1, got 'a'"),
+        ({"shard_group": 0}, r"shard_group: must be a whole number of at least 1, got 0"),
+        ({"shard_group": 5}, r"shard_group: 5 does not divide the 32 data-parallel ranks"),
+        ({"capacity_factor": "a"}, r"capacity_factor: must be a number of at least 1, got 'a'"),
+        ({"capacity_factor": float("inf")}, r"capacity_factor: must be a number of at least 1, got inf"),
+        ({"rank_time_sd": "a"}, r"rank_time_sd: must be a number in \[0, 1\), got 'a'"),
+        ({"lora_rank": "a"}, r"lora_rank: must be a whole number of at least 1, got 'a'"),
+        ({"tensor_parallel": True}, r"tensor_parallel: must be a whole number of at least 1, got True"),
+        ({"expert_parallel": True}, r"expert_parallel: must be a whole number of at least 1, got True"),
+        ({"global_batch_size": "64"}, r"global_batch_size: expected a number or an array of numbers, got '64'"),
+        ({"global_batch_size": ["64"]}, r"global_batch_size: expected a number or an array of numbers"),
+        ({"global_batch_size": np.array(["64"])}, r"global_batch_size: expected a number or an array of numbers"),
+        ({"micro_batch_size": True}, r"micro_batch_size: expected a number or an array of numbers, got True"),
+        ({"micro_batch_size": [1, True]}, r"micro_batch_size: expected a number or an array of numbers"),
+        ({"micro_batch_size": np.array([True])}, r"micro_batch_size: expected a number or an array of numbers"),
     ],
 )
 def test_bad_arguments_are_refused(changes, message):
     with pytest.raises(SpecError, match=message):
         estimate(**changes)
+
+
+def test_counts_may_be_integers_of_numpy():
+    given = {"num_accelerators": 64, "tensor_parallel": 2, "pipeline_parallel": 2, "virtual_pipeline_stages": 2, "zero_stage": 1, "lora_rank": 8}
+    assert estimate(**{name: np.int64(count) for name, count in given.items()}).step_time_s == estimate(**given).step_time_s
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("step_time",), r"interval: 'step_time' has none; did you mean 'step_time_s'.*choose from step_time_s"),
+        ((7,), r"interval: 7 has none; choose from"),
+        (("mfu", "a"), r"level: must be a number between 0 and 1, got 'a'"),
+        (("mfu", 1.5), r"level: must lie between 0 and 1, got 1.5"),
+    ],
+)
+def test_what_has_no_interval_is_refused(given, message):
+    with pytest.raises(SpecError, match=message):
+        estimate().interval(*given)
 
 
 def test_intervals_contain_their_value_and_grow():

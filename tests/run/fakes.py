@@ -16,6 +16,9 @@ class FakeStep:
     provenance: str = "datasheet"
     time_factor: float = 1.0
 
+    def cached_tokens(self, tokens: int) -> int:
+        return tokens
+
     def step(self, decode_contexts: Any, chunks: Any) -> tuple[float, float, float, float, float]:
         time_s = self.time_factor * (0.010 + 0.001 * len(decode_contexts) + 1e-6 * sum(new for new, _ in chunks))
         energy_j = 500.0 * self.num_accelerators * time_s

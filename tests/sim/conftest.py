@@ -20,6 +20,9 @@ class LinearStep:
         self.idle_power_w = idle_power_w
         self.calls: list[tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = []
 
+    def cached_tokens(self, tokens: int) -> int:
+        return tokens
+
     def step(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]]) -> tuple[float, float, float, float, float]:
         self.calls.append((tuple(decode_contexts), tuple(chunks)))
         tokens = len(decode_contexts) + sum(new for new, _ in chunks)

@@ -33,6 +33,12 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         normalize("bf61")
 
 
+@pytest.mark.parametrize("given", [8, None, ["bf16"], b"bf16"])
+def test_what_is_no_name_is_refused(given):
+    with pytest.raises(SpecError, match="precision: expected a name, got .*; allowed: fp32"):
+        normalize(given)
+
+
 @pytest.mark.parametrize(("name", "dtypes", "compute"), [("fp8", A100, "bf16"), ("nvfp4", H100, "bf16"), ("mxfp4", frozenset({"fp16", "fp32"}), "fp16")])
 def test_units_that_cannot_take_an_operand_convert_it(name, dtypes, compute):
     """The weights stay narrow in memory; activations are 16 bits wide; the conversion costs vector work."""

@@ -1,5 +1,6 @@
 """Feed-forward layers: dense and mixture of experts."""
 
+from effsim.errors import SpecError
 from effsim.specs.model import GATED, DenseFfn, MoeFfn
 from effsim.workload.features import ONE, TOKENS, Feature
 from effsim.workload.layers.common import Lowering, cast, collective, elementwise, gemm, scaled, tensor_reduce
@@ -61,13 +62,18 @@ def lower_moe(low: Lowering, ffn: MoeFfn, count: float) -> list[Operation]:
 def expert_layout(p: Parallelism, *, replicated: bool) -> tuple[int, int]:
     """Return over how many ranks each expert is split, and of how many data-parallel ranks an expert group sees the tokens.
 
-    Serving spreads the experts once over all tensor and data ranks. Training replicates them (``replicated``) where the groups
+    Serving spreads the experts once over all tensor and data ranks, as vLLM does. Training replicates them (``replicated``) where the groups
     divide the data-parallel ranks, each expert split over tensor ranks alone, as Megatron Core does (user guide, MoE parallel folding).
+
+    Raises:
+        SpecError: Serving with experts spread over some of the ranks only.
     """
     if p.expert == 1:
         return p.tensor, 1
     if replicated and p.data % p.expert == 0:
         return p.tensor, p.expert
+    if not replicated and p.expert != p.tensor * p.data:
+        raise SpecError(f"expert_parallel: serving spreads experts over all tensor x data ranks: 1 or {p.tensor * p.data}, got {p.expert}")
     return p.tensor * p.data // p.expert, p.data
 
 
