@@ -35,7 +35,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize("given", [8, None, ["bf16"], b"bf16"])
 def test_what_is_no_name_is_refused(given):
-    with pytest.raises(SpecError, match="precision: expected a name, got .*; allowed: fp32"):
+    with pytest.raises(SpecError, match=r"precision: expected a name, got .*; allowed: fp32"):
         normalize(given)
 
 
