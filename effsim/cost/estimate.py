@@ -49,7 +49,7 @@ class Estimate(Result):
         Raises:
             SpecError: Not a field that is predicted with an interval, or no level.
         """
-        if isinstance(level, bool) or not isinstance(level, numbers.Real):
+        if not is_number(level):
             raise SpecError(f"level: must be a number between 0 and 1, got {shown(level)}")
         sd = self.relative_sd(field)
         low, high = interval(getattr(self, field), sd, float(level))
@@ -68,6 +68,11 @@ class Estimate(Result):
         if field not in self.OUTPUTS:
             raise SpecError(f"interval: {shown(field)} has none; {suggest(str(field), self.OUTPUTS)}choose from {', '.join(self.OUTPUTS)}")
         return self._log_sd[field]
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number; truth values are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def whole_number(name: str, value: Any) -> int:
@@ -89,7 +94,7 @@ def number_or_none(name: str, value: Any, most: Any = math.inf) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 < float(value) <= most:
+    if not is_number(value) or not 0.0 < float(value) <= most:
         raise SpecError(f"{name}: must be a number above 0{'' if most == math.inf else f' and at most {most:g}'}, got {value!r}")
     return float(value)
 
@@ -98,7 +103,7 @@ def _numbers(name: str, value: Any) -> npt.NDArray[np.float64]:
     """Return a number or a nest of numbers as an array; texts and truth values are no numbers, even where NumPy would convert them."""
     try:
         given = np.asarray(value) if hasattr(value, "__array__") else np.asarray(value, dtype=object)
-        if given.dtype.kind in "iuf" or all(isinstance(one, numbers.Real) and not isinstance(one, bool) for one in given.flat):
+        if given.dtype.kind in "iuf" or all(is_number(one) for one in given.flat):
             return given.astype(float)
     except (TypeError, ValueError, OverflowError):
         pass

@@ -32,19 +32,21 @@ def check_schedule(name: str, virtual_stages: int) -> str:
     return name
 
 
-TAKES_A_PLACE: Final = 2  # embedding and head; Llama 3, arXiv:2407.21783, section 3.3.2: 126 layers in 128 chunks; Megatron Core flags of that name
+TAKE_A_PLACE: Final = 3
+"""What may stand in a chunk in place of a layer: embedding, head (Llama 3, arXiv:2407.21783, section 3.3.2: 126 layers in 128 chunks) and a
+layer that predicts further tokens (Megatron Core's pipeline layouts of DeepSeek V3: 61 layers in 64 places)."""
 
 
 def check_chunks(layers: int, stages: int, virtual_stages: int) -> None:
-    """Check that interleaved chunks hold equal numbers of layers; embedding, head or both may take the place of one each.
+    """Check that interleaved chunks hold equal numbers of layers, or of what takes their place.
 
     Raises:
         SpecError: They cannot; the message has the numbers of chunks that would do.
     """
     if virtual_stages == 1:
         return
-    most = (layers + TAKES_A_PLACE) // stages
-    allowed = [1, *(v for v in range(2, most + 1) if stages > 1 and any((layers + taken) % (stages * v) == 0 for taken in range(TAKES_A_PLACE + 1)))]
+    most = (layers + TAKE_A_PLACE) // stages
+    allowed = [1, *(v for v in range(2, most + 1) if stages > 1 and any((layers + taken) % (stages * v) == 0 for taken in range(TAKE_A_PLACE + 1)))]
     if virtual_stages not in allowed:
         given = f"{virtual_stages} chunks in each of {stages} stages for {layers} layers"
         raise SpecError(f"virtual_pipeline_stages: {given}; each chunk needs as many layers as the others; allowed: {', '.join(map(str, allowed))}")

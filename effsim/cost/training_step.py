@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import numbers
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Device, build_device
-from effsim.cost.estimate import whole_number
+from effsim.cost.estimate import is_number, whole_number
 from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
 from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, exchange_gradients
 from effsim.cost.schedules import StageTimes, bubble_s, check_chunks, check_schedule, kept_micro_batches, slowest_of
@@ -27,6 +26,8 @@ from effsim.workload.training import Recompute, activation_bytes, backward, reco
 WIDE_BYTES = 2.0  # of a weight as the products' 16-bit copy; low-precision recipes keep one beside it
 GRADIENT_BYTES = 4.0
 RECOMPUTE = ("none", "selective", "alternate", "full")
+ZERO_STAGES = (0, 1, 2, 3)
+TRAINABLE = ("full", "lora")
 PHASES = ("compute", "bubble", "exchange", "update")
 
 
@@ -59,15 +60,15 @@ class Recipe:
         Raises:
             SpecError: One is unknown or out of range.
         """
-        if not isinstance(self.recompute, str) or self.recompute not in RECOMPUTE:
+        if self.recompute not in RECOMPUTE:
             raise SpecError(f"recompute: expected none, selective, alternate or full, got {shown(self.recompute)}")
-        if isinstance(self.zero_stage, bool) or not isinstance(self.zero_stage, numbers.Integral) or not 0 <= self.zero_stage <= SHARDED_WEIGHTS:
+        if not is_number(self.zero_stage) or self.zero_stage not in ZERO_STAGES:
             raise SpecError(f"zero_stage: expected 0, 1, 2 or 3, got {shown(self.zero_stage)}")
-        if not isinstance(self.trainable, str) or self.trainable not in {"full", "lora"}:
+        if self.trainable not in TRAINABLE:
             raise SpecError(f"trainable: expected full or lora, got {shown(self.trainable)}")
-        if self.capacity_factor is not None and not (_is_number(self.capacity_factor) and 1.0 <= self.capacity_factor < math.inf):
+        if self.capacity_factor is not None and not (is_number(self.capacity_factor) and 1.0 <= self.capacity_factor < math.inf):
             raise SpecError(f"capacity_factor: must be a number of at least 1, got {shown(self.capacity_factor)}")
-        if not _is_number(self.rank_time_sd) or not 0.0 <= self.rank_time_sd < 1.0:
+        if not is_number(self.rank_time_sd) or not 0.0 <= self.rank_time_sd < 1.0:
             raise SpecError(f"rank_time_sd: must be a number in [0, 1), got {shown(self.rank_time_sd)}")
         whole_number("virtual_pipeline_stages", self.virtual_stages)
         whole_number("lora_rank", self.lora_rank)
@@ -75,10 +76,6 @@ class Recipe:
             whole_number("shard_group", self.shard_group)
         check_schedule(self.schedule, self.virtual_stages)
         optimizer(self.optimizer)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

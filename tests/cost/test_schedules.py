@@ -61,9 +61,9 @@ def test_the_slowest_rank_by_monte_carlo():
 class TestChunks:
     """Interleaved chunks hold equal numbers of layers (Narayanan et al., arXiv:2104.04473, section 2.2)."""
 
-    @pytest.mark.parametrize(("layers", "stages", "virtual"), [(96, 8, 4), (96, 8, 12), (32, 4, 1), (31, 4, 1), (126, 16, 8)])
+    @pytest.mark.parametrize(("layers", "stages", "virtual"), [(96, 8, 4), (96, 8, 12), (32, 4, 1), (31, 4, 1), (126, 16, 8), (61, 8, 4)])
     def test_published_splits_are_taken(self, layers, stages, virtual):
-        """The last is Llama 3 405B: embedding and head take the place of a layer each."""
+        """The last are Llama 3 405B and DeepSeek V3: embedding and head, and a layer for further tokens, take the place of a layer each."""
         check_chunks(layers, stages, virtual)
 
     @pytest.mark.parametrize(
