@@ -6,7 +6,7 @@ Absent is ``None`` (``null`` in JSON), never 0; a figure that is not finite is a
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -54,7 +54,7 @@ def _unpacked(value: Any) -> Any:
     elif isinstance(value, np.ndarray):
         return plain(value.tolist())
     elif is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
+        value = {one.name: getattr(value, one.name) for one in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -89,7 +89,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values; the keys are the field names, which carry the units."""
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per case: arrays of equal length become rows, scalars are repeated, tables stay out."""
@@ -173,6 +173,7 @@ class Variant(Result):
         changes: Field path -> value that the what-if sets; empty for the base.
         infeasible: Why it cannot run, or ``None``.
         notes: What a reader must know beside the numbers (assumptions, substitutions).
+        difference_intervals: Key -> 90 % interval of the difference to the base, what is not known of both being the same in both.
     """
 
     name: str
@@ -180,6 +181,7 @@ class Variant(Result):
     changes: Mapping[str, Any]
     infeasible: str | None = None
     notes: tuple[str, ...] = ()
+    difference_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +210,23 @@ class ScenarioReport(Result):
         return self.variants[0]
 
     def difference(self, variant: Variant, key: str) -> float | None:
-        """Return the relative difference of a metric to the base, or ``None`` where either lacks it."""
+        """Return the difference of a metric to the base, or ``None`` where either lacks it: relative, of shares (unit 1) absolute."""
         if key not in variant.metrics or key not in self.base.metrics or variant is self.base:
             return None
+        value, before = variant.metrics[key].value, self.base.metrics[key].value
+        if variant.metrics[key].unit == "1":
+            return None if value is None or before is None else value - before
         return variant.metrics[key].relative_to(self.base.metrics[key])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; each what-if's metrics also hold their relative difference to the base."""
+        """Return plain values; each what-if's metrics also hold their difference to the base, with its interval."""
         variants = []
         for variant in self.variants:
             document = variant.to_dict()
+            apart = document.pop("difference_intervals")
             for key, metric in document["metrics"].items():
                 metric["difference_to_base"] = self.difference(variant, key)
+                metric["difference_low"], metric["difference_high"] = apart.get(key, (None, None))
             variants.append(document)
         return {
             "name": self.name,
@@ -237,5 +244,5 @@ class ScenarioReport(Result):
             for variant in self.variants
             for key, metric in variant.metrics.items()
         ]
-        columns = ["variant", "metric", *(field.name for field in fields(Quantity)), "difference_to_base"]
+        columns = ["variant", "metric", *(one.name for one in fields(Quantity)), "difference_to_base"]
         return pd.DataFrame(rows, columns=columns)

@@ -11,8 +11,10 @@ import pandas as pd
 
 from effsim.errors import SpecError
 from effsim.results import plain
-from effsim.run.machines import Account, account, resolve_node
-from effsim.run.metrics import CAUSE_WORDS, Values
+from effsim.run.doubt import Shift, shifts
+from effsim.run.doubt import notes as doubt_notes
+from effsim.run.machines import account, resolve_node, site_of
+from effsim.run.metrics import CAUSE_WORDS, OWN, Ends, Values
 from effsim.run.training import account_values, parts_of, step_estimate, steps_of
 from effsim.sim.training.cluster import Speed
 from effsim.sim.training.result import TrainingRun, TrainingRuns
@@ -28,6 +30,8 @@ BUSY: Final = ("useful", "recomputed", "checkpoint", "straggling", "throttled")
 """Causes during which the hosts feed their accelerators."""
 LIMITS: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Shares of the accelerators' power at which a step is estimated for a power budget without a curve."""
+SEEDS_AT_ENDS: Final = 0.3
+"""Share of the seeds that are run again at each end of the interval of step time, whose effect is far larger than chance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +39,7 @@ class ClusterAnswer:
     """The rows of one variant, at the median and at the ends of what is not known, and its runs in short."""
 
     values: Values
-    ends: tuple[tuple[Values, Values], ...]
+    ends: Ends
     notes: tuple[str, ...]
     summary: Mapping[str, Any]
     power: pd.DataFrame
@@ -44,8 +48,8 @@ class ClusterAnswer:
 def simulate_cluster(scenario: Scenario, result: Any, progress: Progress | None = None) -> ClusterAnswer:
     """Return what the cluster makes of a scenario whose step has been estimated.
 
-    The rows are means over the seeds. Their intervals join three causes: chance (5th and 95th percentile over the seeds),
-    the time of a step, and the power of the accelerators.
+    The rows are means over the seeds. Their intervals join causes: chance (5th and 95th percentile over the seeds),
+    the time of a step, the power of the accelerators, and each figure that states a range.
 
     Raises:
         SpecError: The accelerators do not fill whole nodes, or a name or number of the cluster block is wrong.
@@ -57,23 +61,26 @@ def simulate_cluster(scenario: Scenario, result: Any, progress: Progress | None 
     powers_w = [float(end) for end in result.interval("power_w", 0.9)]
     power_w = float(result.power_w)
     runs: list[TrainingRuns] = []
-    for step_s in times_s:
+    few = seeds[: math.ceil(len(seeds) * SEEDS_AT_ENDS)]
+    for step_s, these in zip(times_s, (seeds, few, few), strict=True):
         job = job_of(scenario, cluster, step_s, power_w)
-        done = len(runs) * len(seeds)
-        report = None if progress is None else lambda one, _all, done=done: progress(done + one, 3 * len(seeds))
-        runs.append(simulate_training_seeds(cluster, [job], seeds, speed, report))
+        done = sum(len(one.runs) for one in runs)
+        report = None if progress is None else lambda one, _all, done=done: progress(done + one, len(seeds) + 2 * len(few))
+        runs.append(simulate_training_seeds(cluster, [job], these, speed, report))
 
-    def rows(index: int, power_factor: float = 1.0) -> list[dict[str, float | None]]:
-        return [_values(scenario, run, times_s[index], power_factor) for run in runs[index].runs]
+    def rows(index: int, power_factor: float = 1.0, shift: Shift | None = None) -> list[dict[str, float | None]]:
+        mfu = float(result.mfu) * times_s[0] / times_s[index]
+        return [{**_values(scenario, run, times_s[index], (power_factor, shift)), "mfu": mfu} for run in runs[index].runs]
 
-    median = rows(0)
-    mfu = float(result.mfu)
-    chance = (_percentile(median, 5), _percentile(median, 95))
-    time = (_mean(rows(1)), _mean(rows(2)))
-    power = (_mean(rows(0, powers_w[0] / power_w)), _mean(rows(0, powers_w[1] / power_w)))
-    for values, step_s in ((chance[0], times_s[0]), (chance[1], times_s[0]), *zip(time, times_s[1:], strict=True), *((p, times_s[0]) for p in power)):
-        values["mfu"] = mfu * times_s[0] / step_s
-    return ClusterAnswer({**_mean(median), "mfu": mfu}, (chance, time, power), _notes(runs[0]), _summary(scenario, cluster, runs[0]), _trace(runs[0]))
+    median, uses, site = rows(0), [_use(scenario, runs[0].runs[0])], site_of(scenario)
+    ends: dict[str, tuple[Values, Values]] = {
+        OWN: (_percentile(median, 5), _percentile(median, 95)),
+        "time": (_mean(rows(1)), _mean(rows(2))),
+        "power": (_mean(rows(0, powers_w[0] / power_w)), _mean(rows(0, powers_w[1] / power_w))),
+        **{cause: (_mean(rows(0, 1.0, low)), _mean(rows(0, 1.0, high))) for cause, (low, high) in shifts(uses, site).items()},
+    }
+    said = (*_notes(runs[0]), *doubt_notes(uses, site))
+    return ClusterAnswer(_mean(median), ends, said, _summary(scenario, cluster, runs[0]), _trace(runs[0]))
 
 
 def cluster_of(scenario: Scenario) -> Cluster:
@@ -146,18 +153,18 @@ def _speed(scenario: Scenario, result: Any) -> Speed | None:
     return speed
 
 
-def _account(scenario: Scenario, run: TrainingRun, power_factor: float) -> Account:
-    """Return the account of all nodes over the run, spares and those in repair among them."""
+def _use(scenario: Scenario, run: TrainingRun) -> Use:
+    """Return how all nodes were used over the run, spares and those in repair among them."""
     machines, _ = parts_of(scenario)
     accelerator = loading.accelerator(machines.accelerator)
     node = resolve_node(machines, accelerator)
     busy_s = math.fsum(run.node_s[cause] for cause in BUSY) / run.nodes
-    use = Use(accelerator, node, run.nodes * node.accelerators_per_node, run.wall_s, busy_s, run.total_j)
-    return account(scenario, (use,), (power_factor,))
+    return Use(accelerator, node, run.nodes * node.accelerators_per_node, run.wall_s, busy_s, run.total_j)
 
 
-def _values(scenario: Scenario, run: TrainingRun, step_s: float, power_factor: float) -> dict[str, float | None]:
-    """Return the rows of one run; causes that do not occur are absent."""
+def _values(scenario: Scenario, run: TrainingRun, step_s: float, moved: tuple[float, Shift | None]) -> dict[str, float | None]:
+    """Return the rows of one run, with its power multiplied and a figure moved; causes that do not occur are absent."""
+    power_factor, shift = moved
     _, training = parts_of(scenario)
     (job,) = run.jobs
     tokens = job.done_s / step_s * training.global_batch_size * training.sequence_length
@@ -170,7 +177,7 @@ def _values(scenario: Scenario, run: TrainingRun, step_s: float, power_factor: f
         "interruptions": float(job.failures),
         **{f"time_{cause}_share": job.node_s[cause] / held_s if job.node_s[cause] > 0.0 else None for cause in CAUSE_WORDS},
         **{f"energy_{cause}_mwh": power_factor * joules / JOULES_PER_KWH / 1e3 if joules > 0.0 else None for cause, joules in run.energy_j.items()},
-        **account_values(scenario, _account(scenario, run, power_factor), tokens),
+        **account_values(scenario, account(scenario, [_use(scenario, run)], (power_factor,), shift), tokens),
     }
 
 

@@ -10,6 +10,7 @@ from effsim.cost import step
 from effsim.cost.step import TYPICAL_BATCH
 from effsim.errors import SpecError
 from effsim.results import Provenance
+from effsim.run.doubt import Shift
 from effsim.sim.replica import HostShare, ReplicaSetup
 from effsim.sim.result import ReplicaStats
 from effsim.site.account import EnergyParts, Impact, MachineCost, Use, energy_parts, impact, machine_cost
@@ -49,6 +50,20 @@ class Group:
     def num_accelerators(self) -> int:
         """Accelerators of all its replicas."""
         return self.machines.replicas * self.setup.step_model.num_accelerators
+
+    def power_factor(self, use: Use, end: int) -> float:
+        """Return by how much the energy of its accelerators is more or less at an end (-1, 1) of the 90 % interval of power.
+
+        Their mean power stays between idle and the power limit, whatever the doubt.
+        """
+        factor = math.exp(end * REACH * self.power_log_sd)
+        if use.accelerator_energy_j <= 0.0:
+            return factor
+        least_j = self.machines.replicas * self.setup.step_model.idle_power_w * use.duration_s
+        most_j = self.num_accelerators * self.accelerator.check_power_limit(self.machines.power_limit) * use.duration_s
+        if factor < 1.0:
+            return min(max(factor, least_j / use.accelerator_energy_j), 1.0)
+        return max(min(factor, most_j / use.accelerator_energy_j), 1.0)
 
 
 def groups_of(scenario: Scenario, trace: Trace, end: int = 0) -> tuple[Group, ...]:
@@ -151,17 +166,20 @@ def uses_of(groups: Sequence[Group], replicas: Sequence[ReplicaStats], duration_
     return tuple(uses)
 
 
-def account(scenario: Scenario, uses: Sequence[Use], power_factors: Sequence[float] | None = None) -> Account:
+def account(scenario: Scenario, uses: Sequence[Use], power_factors: Sequence[float] | None = None, shift: Shift | None = None) -> Account:
     """Return the account of the site for machines in use over the same time.
 
     Args:
         scenario: Names the site and how purchase cost is spread.
         uses: One per group of equal machines.
         power_factors: By how much to multiply the accelerators' energy of each, for the ends of an interval.
+        shift: A figure to be moved to an end of its range.
     """
     site = site_of(scenario)
     factors = power_factors or [1.0] * len(uses)
     scaled = [replace(use, accelerator_energy_j=use.accelerator_energy_j * factor) for use, factor in zip(uses, factors, strict=True)]
+    if shift is not None:
+        site, scaled = shift.site(site), [shift.use(use) for use in scaled]
     energy = energy_parts(scaled[0], site)
     cost = machine_cost(scaled[0], scenario.cost.lifetime, scenario.cost.utilization)
     for use in scaled[1:]:

@@ -11,6 +11,10 @@ from effsim.specs.scenario import Device
 from effsim.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
 
 Values = Mapping[str, float | None]
+Ends = Mapping[str, tuple[Values, Values]]
+"""Cause of doubt -> the values at the low and at the high end of what it leaves open; causes of one name are one cause."""
+OWN: Final = "chance"
+"""A cause that two variants do not share."""
 
 
 class Metric(NamedTuple):
@@ -136,7 +140,7 @@ def per_output_token(totals: Account, output_tokens: int, all_tokens: int) -> di
     }
 
 
-def quantities(median: Values, ends: Sequence[Sequence[Values]], provenance: Provenance) -> dict[str, Quantity]:
+def quantities(median: Values, ends: Ends, provenance: Provenance) -> dict[str, Quantity]:
     """Return the rows of a column, in the order of :data:`METRICS`; rows absent everywhere stay out.
 
     Args:
@@ -149,9 +153,56 @@ def quantities(median: Values, ends: Sequence[Sequence[Values]], provenance: Pro
         value = median.get(key)
         if value is None:
             continue
-        low, high = combine(value, [[at[key] for at in cause] for cause in ends]) if ends else (None, None)
+        low, high = combine(value, [[at.get(key) for at in cause] for cause in ends.values()]) if ends else (None, None)
         found[key] = Quantity(value, metric.unit, low, high, provenance, metric.scope)
     return found
+
+
+def differences(median: Values, ends: Ends, base: Values, base_ends: Ends) -> dict[str, tuple[float, float]]:
+    """Return the 90 % interval of each row's difference to the base: relative, of shares absolute.
+
+    What is not known of both is not known in the same way: both stand at the same end of a cause that they share. A cause that
+    only one of them has, and chance, moves that one alone.
+    """
+    found = {}
+    for key, metric in METRICS.items():
+        value, before = median.get(key), base.get(key)
+        if value is None or before is None or (metric.unit != "1" and before <= 0.0):
+            continue
+        pairs = _paired(key, (value, ends), (before, base_ends))
+        if metric.unit == "1":
+            found[key] = _spread(value - before, [[None if a is None or b is None else a - b for a, b in cause] for cause in pairs])
+        else:
+            low, high = combine(value / before, [[None if a is None or not b else a / b for a, b in cause] for cause in pairs])
+            found[key] = (low - 1.0, high - 1.0)
+    return found
+
+
+Pair = tuple[float | None, float | None]
+
+
+def _paired(key: str, variant: tuple[float, Ends], base: tuple[float, Ends]) -> list[list[Pair]]:
+    """Return for each cause (variant, base) at both of its ends."""
+    (value, ends), (before, base_ends) = variant, base
+    pairs: list[list[Pair]] = []
+    for cause in dict.fromkeys((*ends, *base_ends)):
+        ours = [at.get(key) for at in ends[cause]] if cause in ends else [value, value]
+        theirs = [at.get(key) for at in base_ends[cause]] if cause in base_ends else [before, before]
+        if cause == OWN:
+            pairs += [[(end, before) for end in ours], [(value, end) for end in theirs]]
+        else:
+            pairs.append(list(zip(ours, theirs, strict=True)))
+    return pairs
+
+
+def _spread(value: float, ends: Sequence[Sequence[float | None]]) -> tuple[float, float]:
+    """Return the interval of a sum from independent causes: their distances add as squares."""
+    down = up = 0.0
+    for cause in ends:
+        distances = [end - value for end in cause if end is not None]
+        down += min([0.0, *distances]) ** 2
+        up += max([0.0, *distances]) ** 2
+    return value - math.sqrt(down), value + math.sqrt(up)
 
 
 def combine(value: float, ends: Sequence[Sequence[float | None]]) -> tuple[float, float]:

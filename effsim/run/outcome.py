@@ -1,6 +1,5 @@
 """What one run of one variant contributes to a report."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +9,11 @@ import pandas as pd
 from effsim.errors import InfeasibleError, SpecError
 from effsim.results import Provenance, weakest
 from effsim.run.cluster import simulate_cluster
-from effsim.run.machines import REACH, account
-from effsim.run.metrics import Values, per_output_token, site_values
+from effsim.run.doubt import Shift, notes, shifts
+from effsim.run.machines import account, site_of
+from effsim.run.metrics import Ends, Values, per_output_token, site_values
 from effsim.run.serving import Progress, RunResult, simulate_at
-from effsim.run.training import estimate, training_values
+from effsim.run.training import estimate, run_use, training_values
 from effsim.specs.scenario import Scenario
 
 
@@ -33,7 +33,7 @@ class Outcome:
     """
 
     values: Values = field(default_factory=dict)
-    ends: tuple[tuple[Values, Values], ...] = ()
+    ends: Ends = field(default_factory=dict)
     provenance: Provenance = "assumed"
     infeasible: str | None = None
     notes: tuple[str, ...] = ()
@@ -59,28 +59,28 @@ def evaluate(scenario: Scenario, end: int = 0, progress: Progress | None = None)
 
 
 def _serving(scenario: Scenario, result: RunResult) -> Outcome:
-    def at(power_end: int) -> dict[str, float | None]:
-        return _serving_values(scenario, result, power_end)
+    def at(power_end: int, shift: Shift | None = None) -> dict[str, float | None]:
+        return _serving_values(scenario, result, power_end, shift)
 
-    summary = result.summary
-    notes = [f"{count:,} requests dropped: {reason}" for reason, count in summary["requests"]["dropped_by_reason"].items()]
+    summary, site = result.summary, site_of(scenario)
+    said = [f"{count:,} requests dropped: {reason}" for reason, count in summary["requests"]["dropped_by_reason"].items()]
     for name, one in summary["slo"]["objectives"].items():
         if one["met"] is False:
-            notes.append(f"misses {name} of {one['limit_s']:g} s: {one['value_s']:.3g} s")
+            said.append(f"misses {name} of {one['limit_s']:g} s: {one['value_s']:.3g} s")
     return Outcome(
         values=at(0),
-        ends=((at(-1), at(1)),),
+        ends={"power": (at(-1), at(1)), **{cause: (at(0, low), at(0, high)) for cause, (low, high) in shifts(result.uses, site).items()}},
         provenance=weakest(group.provenance for group in result.groups),
-        notes=tuple(notes),
+        notes=(*said, *notes(result.uses, site)),
         summary=result.to_dict(),
         requests=result.requests,
         power=result.power,
     )
 
 
-def _serving_values(scenario: Scenario, result: RunResult, power_end: int) -> dict[str, float | None]:
-    factors = [math.exp(power_end * REACH * group.power_log_sd) for group in result.groups]
-    totals = account(scenario, result.uses, factors)
+def _serving_values(scenario: Scenario, result: RunResult, power_end: int, shift: Shift | None) -> dict[str, float | None]:
+    factors = [group.power_factor(use, power_end) for group, use in zip(result.groups, result.uses, strict=True)]
+    totals = account(scenario, result.uses, factors, shift)
     summary = result.summary
     requests, tokens = summary["requests"], summary["tokens"]
     values: dict[str, float | None] = {f"{name}_p{share}_s": summary["latency"][name][f"p{share}_s"] for name in ("ttft", "tpot") for share in (50, 90, 99)}
@@ -102,12 +102,16 @@ def _training(scenario: Scenario) -> Outcome:
     time_s, power_w = result.interval("step_time_s", 0.9), result.interval("power_w", 0.9)
     median_s, median_w = float(result.step_time_s), float(result.power_w)
 
-    def at(step_s: float, watts: float) -> dict[str, float | None]:
-        return training_values(scenario, result, step_s, watts)
+    def at(step_s: float, watts: float, shift: Shift | None = None) -> dict[str, float | None]:
+        return training_values(scenario, result, step_s, watts, shift)
 
-    slow_or_fast = (at(float(time_s[0]), median_w), at(float(time_s[1]), median_w))
-    more_or_less = (at(median_s, float(power_w[0])), at(median_s, float(power_w[1])))
-    return Outcome(values=at(median_s, median_w), ends=(slow_or_fast, more_or_less), provenance=provenance, summary=summary)
+    uses, site = (run_use(scenario, median_s, median_w),), site_of(scenario)
+    ends: dict[str, tuple[Values, Values]] = {
+        "time": (at(float(time_s[0]), median_w), at(float(time_s[1]), median_w)),
+        "power": (at(median_s, float(power_w[0])), at(median_s, float(power_w[1]))),
+        **{cause: (at(median_s, median_w, low), at(median_s, median_w, high)) for cause, (low, high) in shifts(uses, site).items()},
+    }
+    return Outcome(values=at(median_s, median_w), ends=ends, provenance=provenance, notes=notes(uses, site), summary=summary)
 
 
 def _cluster(scenario: Scenario, progress: Progress | None) -> Outcome:

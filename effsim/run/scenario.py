@@ -8,7 +8,7 @@ from effsim._version import __version__
 from effsim.errors import EffSimError, SpecError
 from effsim.results import ScenarioReport, Variant, weakest
 from effsim.run.folder import write_folder
-from effsim.run.metrics import labels, quantities
+from effsim.run.metrics import Ends, differences, labels, quantities
 from effsim.run.outcome import Outcome
 from effsim.run.pool import Job, run_jobs
 from effsim.run.serving import limited
@@ -58,7 +58,8 @@ def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | N
     ends = (MEDIAN, FAST, SLOW) if settings.intervals and whole.kind == "serving" else (MEDIAN,)
     jobs = [Job(name, variant, end) for name, variant in named for end in ends]
     outcomes = run_jobs(jobs, settings.workers, progress)
-    columns = [_column(whole, index, outcomes[index * len(ends) : (index + 1) * len(ends)], settings) for index in range(len(named))]
+    runs = [outcomes[index * len(ends) : (index + 1) * len(ends)] for index in range(len(named))]
+    columns = [_column(whole, index, runs, settings) for index in range(len(named))]
     base = outcomes[0]
     report = ScenarioReport(
         name=whole.name,
@@ -73,15 +74,22 @@ def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | N
     return report
 
 
-def _column(whole: Scenario, index: int, outcomes: Sequence[Outcome], settings: Settings) -> Variant:
-    """Return a column from the runs of one variant, the median first."""
+def _column(whole: Scenario, index: int, runs: Sequence[Sequence[Outcome]], settings: Settings) -> Variant:
+    """Return a column from the runs of each variant, the median first."""
     name = "base" if index == 0 else whole.what_if[index - 1].name
     changes = {} if index == 0 else dict(whole.what_if[index - 1].set)
-    median, *others = outcomes
+    median, base = runs[index][0], runs[0][0]
     if median.infeasible is not None:
         return Variant(name, {}, changes, infeasible=median.infeasible)
-    causes: list[Sequence[Any]] = [*median.ends, [other.values for other in others]] if settings.intervals else []
-    return Variant(name, quantities(median.values, [cause for cause in causes if cause], median.provenance), changes, notes=median.notes)
+    ends = _ends(runs[index]) if settings.intervals else {}
+    apart = differences(median.values, ends, base.values, _ends(runs[0])) if index and ends else {}
+    return Variant(name, quantities(median.values, ends, median.provenance), changes, notes=median.notes, difference_intervals=apart)
+
+
+def _ends(runs: Sequence[Outcome]) -> Ends:
+    """Return the ends of each cause: those of time from the fast and the slow run, the others from the median's."""
+    median, *others = runs
+    return {**({"time": (others[0].values, others[1].values)} if others else {}), **median.ends}
 
 
 def _metadata(whole: Scenario, base: Outcome, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from effsim._version import __version__
 from effsim.cost.training import estimate_training
 from effsim.errors import SpecError
 from effsim.results import Provenance, plain
+from effsim.run.doubt import Shift
 from effsim.run.machines import Account, account, resolve_node
 from effsim.run.metrics import site_values
 from effsim.run.serving import money_and_matter
@@ -100,20 +101,24 @@ def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
     return result, result.provenance, summary
 
 
-def run_account(scenario: Scenario, step_s: float, power_w: float) -> Account:
+def run_account(scenario: Scenario, step_s: float, power_w: float, shift: Shift | None = None) -> Account:
     """Return the account of the whole run at a step time and a power of all accelerators."""
+    return account(scenario, (run_use(scenario, step_s, power_w),), shift=shift)
+
+
+def run_use(scenario: Scenario, step_s: float, power_w: float) -> Use:
+    """Return how the machines are used in the whole run."""
     machines, training = parts_of(scenario)
     accelerator = loading.accelerator(machines.accelerator)
     duration_s = steps_of(training) * step_s
-    use = Use(accelerator, resolve_node(machines, accelerator), machines.num_accelerators, duration_s, duration_s, power_w * duration_s)
-    return account(scenario, (use,))
+    return Use(accelerator, resolve_node(machines, accelerator), machines.num_accelerators, duration_s, duration_s, power_w * duration_s)
 
 
-def training_values(scenario: Scenario, result: Any, step_s: float, power_w: float) -> dict[str, float | None]:
+def training_values(scenario: Scenario, result: Any, step_s: float, power_w: float, shift: Shift | None = None) -> dict[str, float | None]:
     """Return the rows of the table at a step time and a power; MFU goes with the inverse of time."""
     _, training = parts_of(scenario)
     per_step = training.global_batch_size * training.sequence_length
-    totals = run_account(scenario, step_s, power_w)
+    totals = run_account(scenario, step_s, power_w, shift)
     mfu = float(result.mfu) * float(result.step_time_s) / step_s
     return {"step_time_s": step_s, "mfu": mfu, "tokens_per_s": per_step / step_s, **account_values(scenario, totals, steps_of(training) * per_step)}
 
