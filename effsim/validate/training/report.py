@@ -11,6 +11,8 @@ from effsim.catalog import suggest
 from effsim.cost.training import TrainingEstimate, estimate_training
 from effsim.errors import EffSimError, InfeasibleError, SpecError
 from effsim.specs import loading
+from effsim.specs.models import model
+from effsim.validate.mlenergy import model_class
 from effsim.validate.training.case import Case
 from effsim.validate.training.families import FAMILIES, cases
 
@@ -48,7 +50,7 @@ def predictions(chosen: Iterable[Case], calibration: str = "none", *, by_case: M
 
 
 def _predicted(one: Case, calibration: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {"family": one.family, "record": one.record, "accelerator": one.accelerator, "engine": one.engine}
+    row: dict[str, Any] = {"family": one.family, "record": one.record, "accelerator": one.accelerator, "engine": one.engine, "kind": _kind(one)}
     blank = dict.fromkeys(("measured_step_time_s", "predicted_step_time_s", "error_pct", "low_s", "high_s", "inside"))
     ending = {"assumed": one.assumed, "skipped": one.skipped}
     if one.skipped is not None:
@@ -70,7 +72,12 @@ def _predicted(one: Case, calibration: Any) -> dict[str, Any]:
     return {**row, **found, **ending, "refused": None, "does_not_fit": does_not_fit}
 
 
-def summary(rows: pd.DataFrame, by: tuple[str, ...] = ("family", "accelerator")) -> pd.DataFrame:
+def _kind(one: Case) -> str | None:
+    """Return ``dense``, ``moe`` or ``hybrid``; None where the record is skipped."""
+    return model_class(model(one.arguments["model"])) if one.arguments else None
+
+
+def summary(rows: pd.DataFrame, by: tuple[str, ...] = ("family", "accelerator", "kind")) -> pd.DataFrame:
     """Return errors by group: records, those skipped and refused, median, mean and signed median error, share inside, worst records."""
     skipped = rows.skipped.notna()
     groups = rows[~skipped].groupby(list(by), sort=True)
