@@ -157,3 +157,18 @@ def test_no_path_of_a_machine_is_in_a_file() -> None:
     for kind in LOADERS:
         for path in catalog.files(kind).values():
             assert "/home/" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "expected"),
+    [("h100_sxm", (1024, 8192)), ("mi300x", (1024, 8192)), ("a100_sxm_80gb", (256, 2048)), ("l40s", (256, 2048)), ("rtx_4090", (256, 2048))],
+)
+def test_vllm_takes_smaller_defaults_on_smaller_devices(accelerator: str, expected: tuple[int, int]) -> None:
+    """As vLLM 0.11, engine/arg_utils.py, get_batch_defaults for the API server: from 70 GiB up, and no A100."""
+    device = loading.accelerator(accelerator)
+    assert loading.engine("vllm").defaults_for(device.memory.value, device.name) == expected
+
+
+def test_an_engine_without_small_defaults_has_one_pair() -> None:
+    assert loading.engine("sglang").defaults_for(8e9, "a100_pcie_40gb") == (1024, 8192)
+    assert loading.engine("megatron").defaults_for(8e9, "h100_sxm") == (None, None)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
+from effsim import catalog
 from effsim.cost.collectives import Fabric, Level
 from effsim.cost.device import Coefficients, Device, Prior, build_device, dtypes, prior_for
 from effsim.cost.estimate import number_or_none
@@ -15,6 +16,7 @@ from effsim.specs.engine import Engine
 from effsim.specs.machine import Network, Node
 from effsim.specs.model import Model
 from effsim.specs.models import model as load_model
+from effsim.specs.standing import check_standing
 from effsim.workload.lowering import Numerics, check_split, lower, numerics
 from effsim.workload.operations import OpTable, Parallelism
 
@@ -90,12 +92,15 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         settings: The rest.
 
     Raises:
-        SpecError: A name is unknown, or the ranks do not divide the model.
+        SpecError: A name is unknown, the accelerator does not fit into the node, the engine does something else, or the ranks do not
+            divide the model.
     """
     acc, net = loading.accelerator(accelerator), load_model(model)
     standing = settings.node or acc.default_node
     host = loading.node(standing) if standing else None
-    software = loading.engine(settings.engine)
+    if host is not None:
+        check_standing(acc, host)
+    software = _engine(settings)
     formats = dataclasses.replace(
         numerics(net, settings.precision, settings.kv_precision, dtypes(acc)), attention=settings.attention, sparsity=settings.sparsity
     )
@@ -114,6 +119,15 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         power_limit_w=acc.check_power_limit(number_or_none("power_limit_w", settings.power_limit_w)),
         memory_utilization=software.memory_utilization.value if utilization is None else utilization,
     )
+
+
+def _engine(settings: Settings) -> Engine:
+    software = loading.engine(settings.engine)
+    kind = {"serve": "serving", "train": "training"}[settings.phase]
+    if software.kind != kind:
+        names = [name for name in catalog.files("engines") if loading.engine(name).kind == kind]
+        raise SpecError(f"engine: {software.name} is for {software.kind}; engines for {kind}: {', '.join(names)}")
+    return software
 
 
 def _lowered(parallelism: Parallelism, phase: str) -> Parallelism:

@@ -22,6 +22,22 @@ class Engine(Sourced):
     repeats_last_product: bool = Field(default=True, description="full recomputation also repeats a layer's last product, whose output nothing needs")
     max_num_seqs: int | None = Field(default=None, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=1)
+    small_device_memory: Bytes | None = Field(default=None, description="devices with less take the small defaults")
+    small_devices: tuple[str, ...] = Field(default=(), description="parts of names of accelerators that take them whatever their memory")
+    small_max_num_seqs: int | None = Field(default=None, ge=1)
+    small_max_num_batched_tokens: int | None = Field(default=None, ge=1)
     block_size: int | None = Field(default=None, ge=1)
     chunked_prefill: bool = True
     prefix_caching: bool = False
+
+    def defaults_for(self, memory_bytes: float, accelerator_name: str) -> tuple[int | None, int | None]:
+        """Return the engine's own ``max_num_seqs`` and ``max_num_batched_tokens`` on a device.
+
+        Args:
+            memory_bytes: Of the device [bytes].
+            accelerator_name: The catalog's, such as ``a100_sxm_80gb``.
+        """
+        least = self.small_device_memory.value if self.small_device_memory else 0.0
+        if memory_bytes >= least and not any(part in accelerator_name for part in self.small_devices):
+            return self.max_num_seqs, self.max_num_batched_tokens
+        return self.small_max_num_seqs or self.max_num_seqs, self.small_max_num_batched_tokens or self.max_num_batched_tokens

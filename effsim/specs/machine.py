@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from effsim.specs.accelerator import DeviceClass
 from effsim.specs.figure import Bytes, BytesPerSecond, Dollars, JoulesPerByte, Kilograms, Ratio, Seconds, Sourced, Watts
 
 
@@ -31,6 +32,7 @@ class Node(Sourced):
 
     accelerators_per_node: int = Field(ge=1)
     accelerator: str | None = Field(default=None, description="the accelerator that it is built with, if only one")
+    device_classes: tuple[DeviceClass, ...] = Field(default=(), description="what it takes, if no single accelerator is named; empty: anything")
     scale_up_network: str | None = None
     scale_up_domain: int = Field(default=1, ge=1, description="accelerators that the fast network joins, across nodes for a rack")
     scale_out_network: str | None = None
