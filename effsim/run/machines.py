@@ -11,6 +11,7 @@ from effsim.cost.step import TYPICAL_BATCH
 from effsim.errors import SpecError
 from effsim.results import Provenance
 from effsim.run.doubt import Shift
+from effsim.run.names import engine_of
 from effsim.sim.replica import HostShare, ReplicaSetup
 from effsim.sim.result import ReplicaStats
 from effsim.site.account import EnergyParts, Impact, MachineCost, Use, energy_parts, impact, machine_cost
@@ -25,7 +26,6 @@ from effsim.workload.traces import Trace
 
 REACH: Final = NormalDist().inv_cdf(0.95)
 """Standard deviations from the median to the end of a 90 % interval."""
-SERVING_ENGINE: Final = "vllm"
 MAX_NUM_SEQS, MAX_NUM_BATCHED_TOKENS, BLOCK_SIZE = 256, 8192, 16
 """Where neither the scenario nor the engine's file states them."""
 
@@ -97,9 +97,7 @@ def resolve_node(machines: Machines, accelerator: Accelerator) -> Node:
 def _group(scenario: Scenario, machines: Machines, typical: tuple[float, float, float], end: int) -> Group:
     accelerator = loading.accelerator(machines.accelerator)
     node = resolve_node(machines, accelerator)
-    engine = loading.engine(scenario.engine.name or SERVING_ENGINE)
-    if engine.kind != "serving":
-        raise SpecError(f"engine.name: {engine.name} is an engine for {engine.kind}; a serving scenario needs vllm, sglang, tensorrt-llm or llama.cpp")
+    engine = engine_of(scenario)
     options = scenario.engine
     max_num_seqs = options.max_num_seqs or engine.max_num_seqs or MAX_NUM_SEQS
     max_tokens = options.max_num_batched_tokens or engine.max_num_batched_tokens or MAX_NUM_BATCHED_TOKENS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from effsim.errors import InfeasibleError, SpecError
+from effsim.errors import InfeasibleError
 from effsim.results import Provenance, weakest
 from effsim.run.cluster import simulate_cluster
 from effsim.run.doubt import Shift, notes, shifts
@@ -51,11 +51,9 @@ def evaluate(scenario: Scenario, end: int = 0, progress: Progress | None = None)
     try:
         if scenario.kind == "serving":
             return _serving(scenario, simulate_at(scenario, end, progress))
-        if scenario.kind == "training":
-            return _training(scenario) if scenario.cluster is None else _cluster(scenario, progress)
+        return _training(scenario) if scenario.cluster is None else _cluster(scenario, progress)
     except InfeasibleError as error:
         return Outcome(infeasible=str(error))
-    raise SpecError(f"{scenario.name}: kind: {scenario.kind} is not run as one; write a serving and a training scenario")
 
 
 def _serving(scenario: Scenario, result: RunResult) -> Outcome:

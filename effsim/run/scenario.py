@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from effsim._version import __version__
-from effsim.errors import EffSimError, SpecError
 from effsim.results import ScenarioReport, Variant, weakest
 from effsim.run.folder import write_folder
 from effsim.run.metrics import Ends, differences, labels, quantities
+from effsim.run.names import check_names, engine_of
 from effsim.run.outcome import Outcome
 from effsim.run.pool import Job, run_jobs
 from effsim.run.serving import limited
-from effsim.run.training import TRAINING_ENGINE
 from effsim.specs import loading
 from effsim.specs.scenario import Scenario, load_scenario, variants
 from effsim.specs.site import Site
@@ -55,6 +54,7 @@ def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | N
     settings = settings or Settings()
     whole = limited(load_scenario(scenario), settings.limit)
     named = variants(whole)
+    check_names(whole, named)
     ends = (MEDIAN, FAST, SLOW) if settings.intervals and whole.kind == "serving" else (MEDIAN,)
     jobs = [Job(name, variant, end) for name, variant in named for end in ends]
     outcomes = run_jobs(jobs, settings.workers, progress)
@@ -124,9 +124,5 @@ def _workload_words(whole: Scenario, base: Outcome) -> str | None:
 
 
 def _engine_words(whole: Scenario) -> str:
-    default = TRAINING_ENGINE if whole.kind == "training" else "vllm"
-    try:
-        engine = loading.engine(whole.engine.name or default)
-    except EffSimError as error:
-        raise SpecError(f"engine.name: {error}") from None
+    engine = engine_of(whole)
     return f"{engine.name}, imitating {engine.version}"

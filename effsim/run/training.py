@@ -1,7 +1,7 @@
 """A training scenario: the step that the cost model estimates, and the whole run at the site."""
 
 import math
-from typing import Any, Final
+from typing import Any
 
 from effsim._version import __version__
 from effsim.cost.training import estimate_training
@@ -10,6 +10,7 @@ from effsim.results import Provenance, plain
 from effsim.run.doubt import Shift
 from effsim.run.machines import Account, account, resolve_node
 from effsim.run.metrics import site_values
+from effsim.run.names import engine_of
 from effsim.run.serving import money_and_matter
 from effsim.site.account import Use
 from effsim.site.impact import usd_per_million
@@ -17,8 +18,6 @@ from effsim.specs import loading
 from effsim.specs.models import model
 from effsim.specs.scenario import Machines, Scenario, Training
 from effsim.units import JOULES_PER_KWH, SECONDS_PER_DAY
-
-TRAINING_ENGINE: Final = "megatron"
 
 
 def parts_of(scenario: Scenario) -> tuple[Machines, Training]:
@@ -65,7 +64,7 @@ def step_estimate(scenario: Scenario) -> Any:
         recompute=training.recompute,
         optimizer=training.optimizer,
         node=machines.node,
-        engine=scenario.engine.name or TRAINING_ENGINE,
+        engine=engine_of(scenario),
         calibration=scenario.calibration,
         precision=scenario.precision or model(scenario.model).native_precision,
         power_limit_w=machines.power_limit,

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +17,15 @@ from effsim.specs.machine import Network, Node
 from effsim.specs.site import Site
 
 S = TypeVar("S", bound=BaseModel)
+
+
+_LIMITS: Final = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+"""Pydantic's name of a mistake -> how messages call it, and where the limit stands."""
 
 
 def validate(spec: type[S], document: dict[str, Any], where: str) -> S:
@@ -41,12 +50,18 @@ def explain(error: ValidationError, spec: type[BaseModel], document: dict[str, A
     mistakes = error.errors(include_url=False)
     first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
     loc = (*first["loc"], first["ctx"]["field"]) if first["type"] == MISPLACED_TRUTH else first["loc"]
-    location = tuple(part for part in loc if not _is_tag(part, document, loc))
+    location = tuple(part for part in loc if not _is_tag(part, document, loc)) or _named(first, document)
     field = ".".join(_label(part) for part in location) or "the document"
     line = _line(where, location)
     place = f"{where}{f', line {line}' if line else ''}: {field}"
     more = f" ({len(mistakes) - 1} more mistakes in this file)" if len(mistakes) > 1 else ""
     return f"{place}: {_reason(first, spec, document, location)}{more}"
+
+
+def _named(mistake: Any, document: dict[str, Any]) -> tuple[str, ...]:
+    """Return the field of the document that the message on the whole of it begins with, for its line."""
+    word = str(mistake["ctx"]["error"]).split(maxsplit=1)[0].rstrip(":") if mistake["type"] == "value_error" else ""
+    return (word,) if word in document else ()
 
 
 def _label(part: str | int) -> str:
@@ -85,10 +100,14 @@ def _reason(mistake: Any, spec: type[BaseModel], document: dict[str, Any], locat
     if mistake["type"] == "missing":
         return "this field is missing"
     if mistake["type"] == "value_error":
-        return str(mistake["ctx"]["error"])
+        return str(mistake["ctx"]["error"]).removeprefix(f"{location[0]}: " if len(location) == 1 else "")
+    if mistake["type"] in _LIMITS:
+        word, key = _LIMITS[mistake["type"]]
+        limit = mistake["ctx"][key]
+        return f"must be {word} {limit:,g}, got {shown(given)}" if limit < 1e6 else f"must be {word} {limit:,}, got {shown(given)}"  # noqa: PLR2004
     if mistake["type"] == "union_tag_invalid":
         return f"expected {mistake['ctx']['discriminator']}: one of {mistake['ctx']['expected_tags']}, got {shown(mistake['ctx']['tag'])}"
-    message = mistake["msg"][0].lower() + mistake["msg"][1:]
+    message = (mistake["msg"][0].lower() + mistake["msg"][1:]).replace("input should be ", "expected ").replace(" should match pattern", " must match")
     return f"{message}, got {shown(given)}"
 
 

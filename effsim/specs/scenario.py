@@ -5,7 +5,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from effsim import catalog
 from effsim.documents import is_file, line_of, read_text, read_yaml
@@ -18,19 +18,24 @@ from effsim.units import SECONDS_PER_YEAR
 
 BASE: Final = "base"
 MAX_EXTENDS: Final = 8
+MAX_REPLICAS: Final = 10_000
 DEFAULT_LIFETIME_S: Final = 4 * SECONDS_PER_YEAR
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
 
 
+Ranks = Annotated[Positive, Field(le=65_536)]
+Size = Annotated[Positive, Field(le=10**9)]
+
+
 class Parallelism(Spec):
     """How one replica is spread: ``tensor * pipeline * context * data`` accelerators; experts lie across them."""
 
-    tensor: Positive = 1
-    pipeline: Positive = 1
-    data: Positive = 1
-    expert: Positive = 1
-    context: Positive = 1
+    tensor: Ranks = 1
+    pipeline: Ranks = 1
+    data: Ranks = 1
+    expert: Ranks = 1
+    context: Ranks = 1
 
     @property
     def accelerators(self) -> int:
@@ -49,7 +54,7 @@ class Machines(Spec):
 
     accelerator: Name
     node: Name | None = None
-    replicas: Positive = 1
+    replicas: Annotated[Positive, Field(le=MAX_REPLICAS)] = 1
     parallelism: Parallelism = Parallelism()
     power_limit: Annotated[WattsValue, Field(gt=0.0)] | None = None
 
@@ -63,10 +68,10 @@ class EngineOptions(Spec):
     """Settings of the engine; None is the engine's own default (``hardware_specs/engines``)."""
 
     name: Name | None = Field(default=None, description="None: vllm for serving, megatron for training")
-    max_num_seqs: Positive | None = None
-    max_num_batched_tokens: Positive | None = None
-    block_size: Positive | None = None
-    num_gpu_blocks: Positive | None = Field(default=None, description="KV blocks per replica; None: from the memory left")
+    max_num_seqs: Annotated[Positive, Field(le=65_536)] | None = None
+    max_num_batched_tokens: Annotated[Positive, Field(le=1_000_000)] | None = None
+    block_size: Annotated[Positive, Field(le=65_536)] | None = None
+    num_gpu_blocks: Size | None = Field(default=None, description="KV blocks per replica; None: from the memory left")
     gpu_memory_utilization: Annotated[RatioValue, Field(gt=0.0, le=1.0)] | None = None
     scheduler: PolicyName = "fcfs"
     chunked_prefill: bool | None = None
@@ -96,16 +101,16 @@ class Slo(Spec):
 class Training(Spec):
     """A training run of ``tokens`` or ``steps``; batch sizes in sequences of ``sequence_length`` tokens."""
 
-    global_batch_size: Positive
-    micro_batch_size: Positive = 1
-    sequence_length: Positive
-    tokens: Positive | None = None
-    steps: Positive | None = None
+    global_batch_size: Size
+    micro_batch_size: Size = 1
+    sequence_length: Size
+    tokens: Annotated[Positive, Field(le=10**18)] | None = None
+    steps: Annotated[Positive, Field(le=10**15)] | None = None
     recompute: Literal["none", "selective", "full"] = "none"
     zero_stage: Annotated[WholeValue, Field(ge=0, le=3)] = 1
     optimizer: PolicyName = "adam"
     sequence_parallel: bool = False
-    virtual_pipeline_stages: Positive = 1
+    virtual_pipeline_stages: Ranks = 1
 
     @model_validator(mode="after")
     def _determined(self) -> "Training":
@@ -137,12 +142,18 @@ class WhatIf(Spec):
     set: dict[str, Any] = Field(min_length=1)
 
 
+def _kind(given: Any) -> Any:
+    if given == "mixed":
+        raise ValueError("mixed is not run as one; write two scenarios, one of kind serving and one of kind training")
+    return given
+
+
 class Scenario(Spec):
     """One question to the simulator; see the class of each block for its fields."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     question: str | None = Field(default=None, description="one sentence: what it answers")
-    kind: Literal["serving", "training", "mixed"]
+    kind: Annotated[Literal["serving", "training"], BeforeValidator(_kind)]
     model: Name
     precision: Precision | None = Field(default=None, description="None: the model's native precision")
     kv_precision: Precision | None = None
@@ -160,28 +171,46 @@ class Scenario(Spec):
     seed: Annotated[WholeValue, Field(ge=0, le=2**63 - 1)] = 0
     what_if: tuple[WhatIf, ...] = Field(default=(), max_length=200)
     extends: str | None = Field(default=None, description="another file of the same folder, whose fields stand where this one has none")
-    _folder: Path | None = PrivateAttr(default=None)
+    _file: Path | None = PrivateAttr(default=None)
 
     @property
     def folder(self) -> Path | None:
         """The folder of the file that it was read from; None for a dict."""
-        return self._folder
+        return None if self._file is None else self._file.parent.resolve()
+
+    def place(self, field_path: tuple[str | int, ...]) -> str:
+        """Return ``"file, line N: "`` of a field for messages, or an empty text for a dict."""
+        if self._file is None:
+            return ""
+        line = line_of(read_text(self._file), field_path)
+        return f"{self._file}{f', line {line}' if line else ''}: "
 
     @model_validator(mode="after")
     def _complete(self) -> "Scenario":
         if not self.fleet:
             raise ValueError("fleet is empty: expected at least one entry {accelerator, replicas, ...}")
-        if self.kind in {"serving", "mixed"} and self.workload is None:
-            raise ValueError(f"workload is missing: a {self.kind} scenario needs it")
-        if self.kind in {"training", "mixed"} and self.training is None:
-            raise ValueError(f"training is missing: a {self.kind} scenario needs it")
-        if self.cluster is not None and self.kind == "serving":
-            raise ValueError("cluster belongs to a training scenario")
+        needed = "workload" if self.kind == "serving" else "training"
+        if getattr(self, needed) is None:
+            raise ValueError(f"{needed} is missing: a {self.kind} scenario needs it")
+        for name, without in _FOREIGN[self.kind].items():
+            if getattr(self, name) != without:
+                raise ValueError(f"{name} belongs to a {'training' if self.kind == 'serving' else 'serving'} scenario; this one is of kind {self.kind}")
+        if self.kind == "training" and self.engine != EngineOptions(name=self.engine.name):
+            raise ValueError("engine: only its name applies to training")
+        if sum(machines.replicas for machines in self.fleet) > MAX_REPLICAS:
+            raise ValueError(f"fleet has {sum(machines.replicas for machines in self.fleet):,} replicas; at most {MAX_REPLICAS:,} are simulated")
         names = [BASE, *(variant.name for variant in self.what_if)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"what_if: the name {twice!r} is taken; names must differ from each other and from {BASE!r}")
         return self
+
+
+_FOREIGN: Final[dict[str, dict[str, Any]]] = {
+    "serving": {"training": None, "cluster": None},
+    "training": {"slo": Slo(), "kv_precision": None, "workload": None, "router": "round_robin"},
+}
+"""Kind -> fields that mean nothing to it, with what they hold where they are not given."""
 
 
 def load_scenario(given: str | Path | dict[str, Any] | Scenario) -> Scenario:
@@ -202,13 +231,13 @@ def load_scenario(given: str | Path | dict[str, Any] | Scenario) -> Scenario:
         document = _merged(path, path.parent.resolve(), ())
         where = str(path)
         scenario = validate(Scenario, document, where)
-        scenario._folder = path.parent.resolve()
+        scenario._file = path
     for index, variant in enumerate(scenario.what_if):
         try:
             with_changes(scenario, variant.set)
         except SpecError as error:
-            line = line_of(read_text(Path(where)), ("what_if", index, "set")) if isinstance(scenario.folder, Path) else None
-            raise SpecError(f"{where}{f', line {line}' if line else ''}: what_if.{index}.set ({variant.name}): {error}") from None
+            place = scenario.place(("what_if", index, "set")) or f"{where}: "
+            raise SpecError(f"{place}what_if.{index}.set ({variant.name}): {error}") from None
     return scenario
 
 
@@ -268,7 +297,7 @@ def with_changes(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
             raise SpecError(f"{path}: this field cannot be changed by a what-if")
         _put(document, path, value)
     changed = validate(Scenario, document, "changed scenario")
-    changed._folder = scenario.folder
+    changed._file = scenario._file
     return changed
 
 
@@ -280,7 +309,8 @@ def _put(document: dict[str, Any], path: str, value: Any) -> None:
         step: str | int = part
         if isinstance(place, list):
             if not part.isdecimal() or int(part) >= len(place):
-                raise SpecError(f"{path}: expected a number from 0 to {len(place) - 1} in place of {part!r}")
+                entries = "1 entry: 0" if len(place) == 1 else f"{len(place)} entries: 0 to {len(place) - 1}"
+                raise SpecError(f"{path}: {'.'.join(parts[:index])} has {entries}; got {part!r}")
             step = int(part)
         elif not isinstance(place, dict):
             raise SpecError(f"{path}: {'.'.join(parts[:index])} is a single value and has no field {part!r}")
@@ -298,6 +328,12 @@ def variants(scenario: Scenario) -> tuple[tuple[str, Scenario], ...]:
     return ((BASE, base), *((variant.name, with_changes(scenario, variant.set)) for variant in scenario.what_if))
 
 
+def trace_folders(scenario: Scenario) -> tuple[Path, ...]:
+    """Return where traces are looked up: beside the scenario, in the working folder, then in the folders of ``EFFSIM_DATA``."""
+    own = () if scenario.folder is None else (scenario.folder,)
+    return (*own, Path.cwd(), *(Path(folder) for folder in os.environ.get(catalog.DATA_VARIABLE, "").split(os.pathsep) if folder))
+
+
 def find_trace(scenario: Scenario) -> Path | None:
     """Return the file of the scenario's trace, or None where it is absent.
 
@@ -305,9 +341,7 @@ def find_trace(scenario: Scenario) -> Path | None:
     """
     if scenario.workload is None or scenario.workload.trace is None:
         return None
-    own = () if scenario.folder is None else (scenario.folder,)
-    data = tuple(Path(folder) for folder in os.environ.get(catalog.DATA_VARIABLE, "").split(os.pathsep) if folder)
-    for folder in (*own, Path.cwd(), *data):
+    for folder in trace_folders(scenario):
         path: Path = folder / scenario.workload.trace
         if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
             return path

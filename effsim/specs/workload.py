@@ -24,6 +24,8 @@ def _inside(given: str) -> str:
 
 WholeValue = Annotated[int, BeforeValidator(_whole)]
 Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Tokens = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**8)]
+Requests = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=20_000_000)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_inside)]
 PolicyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 
@@ -32,7 +34,7 @@ class Fixed(Spec):
     """Every request has ``tokens``; a bare number means the same."""
 
     kind: Literal["fixed"]
-    tokens: Positive
+    tokens: Tokens
 
 
 class Lognormal(Spec):
@@ -47,8 +49,8 @@ class Lognormal(Spec):
     p90: Annotated[float, Field(gt=0.0)] | None = None
     mean: Annotated[float, Field(gt=0.0)] | None = None
     sigma: Annotated[float, Field(ge=0.0, le=5.0)] | None = None
-    minimum: Positive = 1
-    maximum: Positive | None = None
+    minimum: Tokens = 1
+    maximum: Tokens | None = None
 
     @model_validator(mode="after")
     def _determined(self) -> "Lognormal":
@@ -66,8 +68,8 @@ class Uniform(Spec):
     """Whole numbers from ``low`` to ``high``, both included, equally likely."""
 
     kind: Literal["uniform"]
-    low: Positive
-    high: Positive
+    low: Tokens
+    high: Tokens
 
     @model_validator(mode="after")
     def _ordered(self) -> "Uniform":
@@ -80,7 +82,7 @@ class Empirical(Spec):
     """One of ``values``, equally likely or by ``weights``."""
 
     kind: Literal["empirical"]
-    values: tuple[Positive, ...] = Field(max_length=20_000)
+    values: tuple[Tokens, ...] = Field(max_length=20_000)
     weights: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
 
     @model_validator(mode="after")
@@ -114,7 +116,7 @@ class Arrivals(Spec):
     process: Literal["poisson", "gamma", "deterministic", "closed_loop"]
     rate: Annotated[RateValue, Field(gt=0.0)] | None = None
     burstiness: Annotated[float, Field(gt=0.0)] | None = None
-    concurrency: Positive | None = None
+    concurrency: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1_000_000)] | None = None
 
     @model_validator(mode="after")
     def _determined(self) -> "Arrivals":
@@ -147,13 +149,13 @@ class Workload(Spec):
 
     trace: Name | None = None
     rate_scale: Annotated[RatioValue, Field(gt=0.0)] = 1.0
-    limit: Positive | None = None
+    limit: Requests | None = None
     window: Window | None = None
     arrivals: Arrivals | None = None
     prompt_tokens: Lengths | None = None
     output_tokens: Lengths | None = None
     duration: Annotated[SecondsValue, Field(gt=0.0)] | None = None
-    requests: Positive | None = None
+    requests: Requests | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "Workload":

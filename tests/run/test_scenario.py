@@ -96,7 +96,7 @@ def test_a_mistake_in_a_what_if_names_it():
 
 def test_a_mixed_scenario_is_refused():
     mixed = scenario(kind="mixed", training={"global_batch_size": 8, "sequence_length": 128, "steps": 2}, what_if=[])
-    with pytest.raises(EffSimError, match="write a serving and a training scenario"):
+    with pytest.raises(SpecError, match="write two scenarios"):
         run(mixed, settings=ONE)
 
 

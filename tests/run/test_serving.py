@@ -130,4 +130,4 @@ def test_training_scenarios_and_training_engines_are_refused():
         simulate(scenario(engine={"name": "megatron"}))
     training = {"global_batch_size": 8, "sequence_length": 128, "steps": 2}
     with pytest.raises(SpecError, match="only serving scenarios are simulated"):
-        simulate(scenario(kind="training", training=training, what_if=[]))
+        simulate({"name": "t", "kind": "training", "model": "llama-3.1-8b", "fleet": [{"accelerator": "h100_sxm"}], "training": training})

@@ -77,7 +77,6 @@ def test_training_and_generated_workloads_parse():
     assert phone.device.battery == 54_000.0
     assert phone.workload.prompt_tokens.tokens == 500
     assert phone.workload.requests == 2000
-    assert load_scenario({**TRAINING, "kind": "mixed", "workload": GENERATED}).kind == "mixed"
 
 
 def test_variants_are_base_first_and_stand_alone():
@@ -115,9 +114,17 @@ def test_changes_leave_the_original_and_reach_everywhere():
         (("fleet", 0, "power_limit"), "700 GB", "fleet.0.power_limit: 'GB' is a unit of 'byte'; expected a quantity such as 700 W"),
         (("fleet", 0, "power_limit"), "700 watts", "unknown unit 'watts'"),
         (("fleet", 0, "power_limit"), -5, "must not be negative"),
-        (("fleet", 0, "power_limit"), 0, "greater than 0"),
+        (("fleet", 0, "power_limit"), 0, "fleet.0.power_limit: must be above 0, got 0$"),
         (("fleet", 0, "replicas"), 1.5, "fleet.0.replicas: expected a whole number, got 1.5$"),
-        (("fleet", 0, "replicas"), 0, "greater than or equal to 1"),
+        (("fleet", 0, "replicas"), 0, "must be at least 1, got 0$"),
+        (("fleet", 0, "replicas"), 10**9, "fleet.0.replicas: must be at most 10,000, got 1000000000$"),
+        (("fleet", 0, "parallelism", "data"), 65_537, "fleet.0.parallelism.data: must be at most 65,536, got 65537$"),
+        (("fleet",), [{"accelerator": "l40s", "replicas": 6000}] * 2, "fleet has 12,000 replicas; at most 10,000"),
+        (("workload",), {**GENERATED, "requests": 2 * 10**7 + 1}, "workload.requests: must be at most 20,000,000, got 20000001$"),
+        (("workload",), {**GENERATED, "arrivals": {"process": "closed_loop", "concurrency": 2e6}}, "concurrency: must be at most 1,000,000"),
+        (("workload",), {**GENERATED, "prompt_tokens": 10**9}, "must be at most 100,000,000"),
+        (("training",), TRAINING["training"], "training belongs to a training scenario; this one is of kind serving"),
+        (("kind",), "mixed", "kind: mixed is not run as one; write two scenarios"),
         (("fleet", 0, "replicas"), True, "fleet.0.replicas: expected a number, .* got True"),
         (("fleet", 0, "acelerator"), "x", "fleet.0.acelerator: no such field; did you mean 'accelerator'"),
         (("fleet", 0, "parallelism", "tensor_parallel"), 4, "fleet.0.parallelism.tensor_parallel: no such field; did you mean 'tensor'"),
@@ -126,19 +133,19 @@ def test_changes_leave_the_original_and_reach_everywhere():
         (("model",), ..., "model: this field is missing"),
         (("workload",), ..., "workload is missing: a serving scenario needs it"),
         (("kind",), "training", "training is missing"),
-        (("kind",), "servin", "kind: input should be 'serving', 'training' or 'mixed', got 'servin'"),
-        (("precision",), "fp7", "precision: input should be .*'nvfp4', got 'fp7'"),
+        (("kind",), "servin", "kind: expected 'serving' or 'training', got 'servin'"),
+        (("precision",), "fp7", "precision: expected .*'nvfp4', got 'fp7'"),
         (("worklod",), {}, "worklod: no such field; did you mean 'workload'"),
         (("slo", "ttft_p91"), "2 s", "slo.ttft_p91: no such field; did you mean 'ttft_p"),
         (("slo", "ttft_p90"), float("nan"), "expected a finite quantity"),
         (("slo", "ttft_p90"), "soon", "expected a quantity such as 2 s"),
-        (("engine", "gpu_memory_utilization"), 1.5, "less than or equal to 1"),
-        (("engine", "scheduler"), "../../etc/x", "engine.scheduler: string should match pattern"),
+        (("engine", "gpu_memory_utilization"), 1.5, "must be at most 1, got 1.5"),
+        (("engine", "scheduler"), "../../etc/x", "engine.scheduler: string must match"),
         (("workload", "trace"), "/etc/passwd", "workload.trace: path outside"),
         (("workload", "trace"), "../t.csv", "workload.trace: path outside"),
         (("workload", "trace"), "a/../../t.csv", "workload.trace: path outside"),
         (("workload", "trace"), "C:\\t.csv", "workload.trace: path outside"),
-        (("workload", "rate_scale"), 0, "greater than 0"),
+        (("workload", "rate_scale"), 0, "must be above 0, got 0"),
         (("workload", "duration"), "1 h", "a trace excludes duration"),
         (("workload", "window"), {"start": "5 s", "end": "5 s"}, r"end \(5 s\) must be after start"),
         (("model",), "../../secret.yaml", "model: path outside"),
@@ -148,11 +155,11 @@ def test_changes_leave_the_original_and_reach_everywhere():
         (("what_if", 0, "name"), "500 W limit", "the name '500 W limit' is taken"),
         (("what_if", 0, "set"), {"fleet.0.powr_limit": 1}, "what_if.0.set .FP8 weights.: .*fleet.0.powr_limit: no such field; did you mean 'power_limit'"),
         (("what_if", 0, "set"), {"flet.0.power_limit": 1}, "flet: no such field; did you mean 'fleet'"),
-        (("what_if", 0, "set"), {"fleet.7.power_limit": 1}, "fleet.7.power_limit: expected a number from 0 to 0 in place of '7'"),
-        (("what_if", 0, "set"), {"fleet.first.node": 1}, "expected a number from 0 to 0 in place of 'first'"),
+        (("what_if", 0, "set"), {"fleet.7.power_limit": 1}, "fleet.7.power_limit: fleet has 1 entry: 0; got '7'"),
+        (("what_if", 0, "set"), {"fleet.first.node": 1}, "fleet has 1 entry: 0; got 'first'"),
         (("what_if", 0, "set"), {"model.size": 1}, "model is a single value and has no field 'size'"),
         (("what_if", 0, "set"), {"kind": "training"}, "cannot be changed by a what-if"),
-        (("what_if", 0, "set"), {"precision": "fp9"}, "precision: input should be"),
+        (("what_if", 0, "set"), {"precision": "fp9"}, "precision: expected"),
         (("what_if", 0, "set"), {}, "at least 1 item"),
     ],
 )
@@ -171,7 +178,7 @@ def test_a_mistake_is_named(path, value, message):
         ({**GENERATED, "arrivals": {"process": "gamma", "rate": 1}}, "gamma arrivals take exactly burstiness and rate"),
         ({**GENERATED, "arrivals": {"process": "poisson", "rate": "5 s"}}, "'s' is a unit of 's'; expected a quantity such as 10 req/s"),
         ({**GENERATED, "arrivals": {"process": "closed_loop", "concurrency": 2}, "requests": None, "duration": "1 h"}, "closed_loop arrivals end by requests"),
-        ({**GENERATED, "prompt_tokens": 0}, "greater than or equal to 1"),
+        ({**GENERATED, "prompt_tokens": 0}, "must be at least 1"),
         ({**GENERATED, "prompt_tokens": {"median": 5}}, "workload.prompt_tokens: expected a number of tokens, or {kind:"),
         ({**GENERATED, "prompt_tokens": {"kind": "lognormal", "medin": 5}}, "workload.prompt_tokens.medin: no such field; did you mean 'median'"),
         ({**GENERATED, "prompt_tokens": {"kind": "lognormal", "median": 5}}, "expected median and p90, or mean and sigma; given: median"),
@@ -193,13 +200,30 @@ def test_a_workload_that_is_not_determined_is_refused(workload, message):
         ({"tokens": None}, "expected tokens or steps, exactly one"),
         ({"steps": 5}, "expected tokens or steps, exactly one"),
         ({"micro_batch_size": 3}, "must divide global_batch_size"),
-        ({"zero_stage": 4}, "less than or equal to 3"),
+        ({"zero_stage": 4}, "must be at most 3, got 4"),
         ({"recompute": "some"}, "'none', 'selective' or 'full'"),
     ],
 )
 def test_a_training_block_that_cannot_be_is_refused(training, message):
     with pytest.raises(SpecError, match=message):
         load_scenario({**TRAINING, "training": {**TRAINING["training"], **training}})
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"slo": {"ttft_p90": "1 s"}}, "slo belongs to a serving scenario; this one is of kind training"),
+        ({"kv_precision": "fp8"}, "kv_precision belongs to a serving scenario"),
+        ({"workload": GENERATED}, "workload belongs to a serving scenario"),
+        ({"router": "least_outstanding"}, "router belongs to a serving scenario"),
+        ({"engine": {"max_num_seqs": 8}}, "engine: only its name applies to training"),
+    ],
+)
+def test_what_means_nothing_to_training_is_refused_with_its_line(write, extra, message):
+    text = dump_yaml({**TRAINING, **extra})
+    line = next(number for number, content in enumerate(text.splitlines(), 1) if content.startswith(next(iter(extra))))
+    with pytest.raises(SpecError, match=rf"line {line}: .*{message}"):
+        load_scenario(write(text))
 
 
 @pytest.mark.parametrize(
