@@ -71,3 +71,11 @@ def test_megatron_sizes_follow_the_papers_formula(name: str) -> None:
     layers, hidden = found.num_layers, found.hidden_size
     formula = 12 * layers * hidden**2 * (1 + 13 / (12 * hidden) + (found.vocab_size + found.learned_positions) / (12 * layers * hidden))
     assert parameter_count(found).total == pytest.approx(formula + 2 * hidden, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_language_model_says_how_long_its_context_is(name: str) -> None:
+    found = model(name)
+    if isinstance(found, Transformer):
+        assert found.max_context_tokens is not None
+        assert found.max_context_tokens >= 512

@@ -97,6 +97,29 @@ def test_what_a_config_becomes() -> None:
     assert {type(block.mixer): block.repeat for block in hybrid.blocks} == {GatedDeltaNet: 36, Attention: 12}
 
 
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        (
+            {**LLAMA, "max_position_embeddings": 131072, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}},
+            131072,
+        ),
+        ({**QWEN_MOE, "max_position_embeddings": 40960}, 40960),
+        (
+            {**QWEN_MOE, "max_position_embeddings": 40960, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}},
+            131072,
+        ),
+        ({**DEEPSEEK, "max_position_embeddings": 163840, "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}}, 163840),
+        ({**LLAMA, "max_position_embeddings": 4096, "rope_scaling": {"type": "yarn", "factor": "x", "original_max_position_embeddings": 4096}}, 4096),
+        (GPT2, 1024),
+        (LLAMA, None),
+    ],
+)
+def test_the_context_is_that_of_the_positions(config: dict[str, Any], tokens: int | None) -> None:
+    """The second YaRN is the one that Qwen3's model card gives for 131,072 tokens; Llama 3.1 and DeepSeek state the stretched length."""
+    assert from_hf_config(config).max_context_tokens == tokens
+
+
 def test_windows_follow_the_layer_types() -> None:
     base = {**LLAMA, "model_type": "gemma3_text", "sliding_window": 1024, "head_dim": 128, "num_hidden_layers": 12, "hidden_act": "gelu_pytorch_tanh"}
     windows = {block.mixer.window: block.repeat for block in from_hf_config(base).blocks if isinstance(block.mixer, Attention)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from effsim.errors import shown
-from effsim.specs.hf.fields import Fields
+from effsim.specs.hf.fields import MAX_NUMBER, Fields
 from effsim.specs.model import Attention, Block, DenseFfn, Ffn, Mixer
 
 GATED_ACTIVATIONS: Final = {
@@ -71,8 +71,24 @@ def common(config: Fields, *, tied: bool = False) -> dict[str, Any]:
     """Return embedding tying and context length; ``tied`` is the architecture's default."""
     return {
         "tie_embeddings": config.flag("tie_word_embeddings", default=tied),
-        "max_context_tokens": config.optional("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "model_max_length"),
+        "max_context_tokens": context_tokens(config),
     }
+
+
+def context_tokens(config: Fields) -> int | None:
+    """Return the tokens that positions reach: those stated, or what YaRN stretches the original ones to where that is more.
+
+    The other scalings are in the stated number already (llama3, longrope). Source: vLLM 0.11, config/model.py,
+    _get_and_verify_max_len.
+    """
+    stated = config.optional("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "model_max_length") or None
+    scaling = config.get("rope_scaling", "rope_parameters")
+    if not isinstance(scaling, dict) or "yarn" not in {scaling.get("rope_type"), scaling.get("type")}:
+        return stated
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
+    if not isinstance(factor, (int, float)) or not isinstance(original, int) or not 0 < factor * original <= MAX_NUMBER:
+        return stated
+    return max(stated or 1, int(factor * original))
 
 
 def decoder(config: Fields, layers: Iterable[tuple[Mixer | None, Ffn | None, int]], *, tied: bool = False, **extra: Any) -> Architecture:
