@@ -41,6 +41,15 @@ def test_a_straggler_slows_until_it_is_found(cluster, job):
     assert run.node_s["straggling"] == pytest.approx(8 * exchanged * 2_000.0 / 3.0, rel=0.1)
 
 
+def test_a_straggler_under_a_power_budget_costs_both(cluster, job):
+    straggler = {"node_mtbs": 40_000.0, "slowdown": 1.5, "detection": 1e9}
+    budget = {"limit": 0.7 * 64_000.0, "curve": CURVE}
+    run = simulate_training(cluster(failures={"straggler": straggler}, nodes=8, power_budget=budget), [job()])
+    assert sum(run.node_s.values()) == pytest.approx(8 * run.wall_s, rel=1e-9)
+    assert run.node_s["throttled"] == pytest.approx(800_000.0 * (1 / 0.9 - 1))
+    assert 0.8 * 400_000.0 / 0.9 < run.node_s["straggling"] < 400_000.0 / 0.9
+
+
 def test_maintenance_is_entered_after_a_save_and_loses_no_work(cluster, job):
     window = {"start": 2_500.0, "duration": 1_000.0}
     run = simulate_training(cluster(maintenance=[window], restart={"time": 300.0}), [job(work=10_000.0)])
@@ -71,6 +80,7 @@ def test_a_pause_on_carbon_saves_carbon_and_costs_time(cluster, job):
     assert held.counts["pause"] >= 20
     assert held.jobs[0].lost_s == 0.0
     assert free.node_s["paused"] == 0.0
+    assert held.node_s["checkpoint"] == pytest.approx(8 * 50.0 * held.jobs[0].saves, rel=0.02)
     assert held.node_s["paused"] == pytest.approx(0.5 * held.nodes * held.wall_s, rel=0.05)
     assert held.energy_j["paused"] == pytest.approx(held.node_s["paused"] * 1000.0)
 

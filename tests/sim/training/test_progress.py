@@ -60,3 +60,6 @@ def test_an_unfinished_asynchronous_save_does_not_count():
     run = Progress(work_s=100.0, interval_s=30.0, blocking_s=1.0, lag_s=10.0)
     run.advance(0.0, 31.0 + 10.5, 1.0)
     assert run.roll_back(41.5) == pytest.approx(10.5)
+    run = Progress(work_s=100.0, interval_s=30.0, blocking_s=1.0, lag_s=10.0)
+    run.advance(0.0, 31.0 + 9.0, 1.0)
+    assert run.roll_back(45.0) == pytest.approx(9.0), "written while the job stood still"
