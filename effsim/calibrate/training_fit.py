@@ -1,4 +1,4 @@
-"""Coefficients fitted to measured step times: robust least squares of logarithms, held by the prior.
+"""Coefficients fitted to measured step times and powers: robust least squares of logarithms, held by the prior.
 
 With theta the logarithms of the coefficients, m and s their prior medians and standard deviations, r the residuals
 ``log(predicted / measured)`` over the noise's standard deviation, and w the weights of the rows, the fit minimises
@@ -12,7 +12,7 @@ Analysis, 3rd edition, section 4.1; Triggs et al., Bundle Adjustment, LNCS 1883 
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +42,8 @@ TIME_COEFFICIENTS: Final = (
     "host_overhead_factor",
 )
 """What step times can tell about."""
+POWER_COEFFICIENTS: Final = ("static_power", "compute_power", "memory_power")
+"""What powers can tell about, beside them."""
 SHARES: Final = ("_efficiency", "_softness")
 LARGEST_SHARE: Final = 0.98
 NOISE_FLOOR: Final = 0.01  # of a published step time: rounding of TFLOP/s to whole numbers
@@ -53,18 +55,18 @@ NORMAL_MAD: Final = 1.4826  # standard deviation of a normal over the median of 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Observation:
-    """A measured step time and the model's prediction of it as a function of the coefficients.
+    """A measured quantity above 0 and the model's prediction of it as a function of the coefficients.
 
     Args:
         name: Names it in the calibration.
-        predicted_step_time_s: From coefficients to seconds.
-        measured_step_time_s: Seconds.
+        predicted: From coefficients to the quantity: a step time [s] or a power [W].
+        measured: In the same unit.
         weight: Of its squared residual; 1 over the number of runs of the same configuration.
     """
 
     name: str
-    predicted_step_time_s: Callable[[Coefficients], float]
-    measured_step_time_s: float
+    predicted: Callable[[Coefficients], float]
+    measured: float
     weight: float = 1.0
 
 
@@ -91,6 +93,11 @@ class Fit:
     prior: Prior
 
     @property
+    def residual_of_row(self) -> tuple[float, ...]:
+        """The residuals in the order of the rows."""
+        return tuple(self.residual.values())
+
+    @property
     def all_coefficients(self) -> Coefficients:
         """The prior's medians with the fitted ones in their places."""
         return dataclasses.replace(self.prior.median, **self.median)
@@ -111,7 +118,7 @@ def fit(rows: Sequence[Observation], prior: Prior, coefficients: Sequence[str] =
         start: A fit to start from; None: the prior.
 
     Raises:
-        CalibrationError: No rows, an unknown coefficient, or a measured time that is not above 0.
+        CalibrationError: No rows, an unknown coefficient, or a measured quantity that is not above 0.
     """
     chosen = tuple(coefficients)
     _check(rows, chosen)
@@ -140,10 +147,10 @@ def _check(rows: Sequence[Observation], chosen: tuple[str, ...]) -> None:
     if strange:
         raise CalibrationError(f"the cost model has no coefficient {strange[0]!r}; it has {', '.join(COEFFICIENTS)}")
     if not rows:
-        raise CalibrationError("nothing to fit: no measured step times")
-    wrong = [row.name for row in rows if not (row.measured_step_time_s > 0.0 and math.isfinite(row.measured_step_time_s) and row.weight > 0.0)]
+        raise CalibrationError("nothing to fit: no measured runs")
+    wrong = [row.name for row in rows if not (row.measured > 0.0 and math.isfinite(row.measured) and row.weight > 0.0)]
     if wrong:
-        raise CalibrationError(f"{wrong[0]}: measured step time and weight must be above 0")
+        raise CalibrationError(f"{wrong[0]}: measured quantity and weight must be above 0")
 
 
 class _Problem:
@@ -157,7 +164,7 @@ class _Problem:
         upper = [max(limit, STEP) if name.endswith(SHARES) else np.inf for name, limit in zip(chosen, room, strict=True)]
         self.bounds = (np.full(len(chosen), -np.inf), np.array(upper))
         self.weights: Vector = np.sqrt([row.weight for row in rows])
-        self.measured: Vector = np.log([row.measured_step_time_s for row in rows])
+        self.measured: Vector = np.log([row.measured for row in rows])
 
     def moved(self, values: Sequence[float]) -> Vector:
         found: Vector = (np.log(values) - self.origin) / self.spread
@@ -168,7 +175,7 @@ class _Problem:
 
     def log_errors(self, moved: Vector) -> Vector:
         coefficients = dataclasses.replace(self.prior.median, **self.values(moved))
-        errors: Vector = np.log([row.predicted_step_time_s(coefficients) for row in self.rows]) - self.measured
+        errors: Vector = np.log([row.predicted(coefficients) for row in self.rows]) - self.measured
         return errors
 
     def residuals(self, moved: Vector, noise: float) -> Vector:
@@ -204,21 +211,21 @@ def leave_one_out(rows: Sequence[Observation], whole: Fit) -> dict[str, float]:
         CalibrationError: Fewer than two rows.
     """
     if len(rows) < 2:  # noqa: PLR2004 -- one must stay
-        raise CalibrationError("leave one out: at least two measured step times are needed")
+        raise CalibrationError("leave one out: at least two measured runs are needed")
     left: dict[str, float] = {}
     for place, row in enumerate(rows):
         others = [*rows[:place], *rows[place + 1 :]]
         found = fit(others, whole.prior, whole.coefficients, start=whole)
-        left[row.name] = math.log(row.predicted_step_time_s(found.all_coefficients) / row.measured_step_time_s)
+        left[row.name] = math.log(row.predicted(found.all_coefficients) / row.measured)
     return left
 
 
-def remembered(predicted_step_time_s: Callable[[Coefficients], float]) -> Callable[[Coefficients], float]:
+def remembered(predicted: Callable[[Coefficients], float]) -> Callable[[Coefficients], float]:
     """Return a prediction that keeps its last values: leaving rows out asks for the same ones again."""
-    return lru_cache(maxsize=4096)(predicted_step_time_s)
+    return lru_cache(maxsize=4096)(predicted)
 
 
-def calibration_document(found: Fit, name: str, belongs: tuple[str, str], sources: tuple[str, str], discrepancy_log_sd: float) -> dict[str, Any]:
+def calibration_document(found: Fit, name: str, belongs: tuple[str, str], sources: tuple[str, str], discrepancy_log_sd: Mapping[str, float]) -> dict[str, Any]:
     """Return a fit as a :class:`~effsim.specs.calibration.Calibration` document.
 
     Args:
@@ -226,7 +233,7 @@ def calibration_document(found: Fit, name: str, belongs: tuple[str, str], source
         name: Of the calibration and its file.
         belongs: Accelerator and engine.
         sources: Title and date of what was fitted.
-        discrepancy_log_sd: What the coefficients do not explain, best from rows that were left out.
+        discrepancy_log_sd: What the coefficients do not explain, by output (``time``, ``power``), best from rows left out.
     """
     base = loading.calibration(found.prior.name).coefficients
     used = ", ".join(found.residual)
@@ -237,7 +244,7 @@ def calibration_document(found: Fit, name: str, belongs: tuple[str, str], source
         "engine": belongs[1],
         "note": f"Fitted to {len(found.residual)} runs: {used}"[:2000],
         "sources": {"fit": {"title": sources[0], "date": sources[1]}},
-        "discrepancy_log_sd": {"time": _rounded(discrepancy_log_sd)},
+        "discrepancy_log_sd": {output: _rounded(value) for output, value in discrepancy_log_sd.items()},
         "coefficients": {
             key: {"value": _rounded(found.median[key]), "unit": base[key].unit, "log_sd": _rounded(found.log_sd[key]), "kind": "fitted", "source": "fit"}
             for key in found.coefficients

@@ -48,7 +48,7 @@ def test_a_coefficient_that_no_run_depends_on_keeps_its_prior() -> None:
 
 def test_one_wild_run_does_not_carry_the_fit_away() -> None:
     clean = rows(0.01)
-    wild = [*clean[:-1], dataclasses.replace(clean[-1], measured_step_time_s=3.0 * clean[-1].measured_step_time_s)]
+    wild = [*clean[:-1], dataclasses.replace(clean[-1], measured=3.0 * clean[-1].measured)]
     assert fit(wild, PRIOR, CHOSEN).median["gemm_efficiency"] == pytest.approx(TRUE.gemm_efficiency, rel=0.1)
 
 
@@ -58,7 +58,7 @@ def test_few_runs_stay_near_the_prior() -> None:
 
 
 def test_shares_stay_below_one() -> None:
-    fast = [dataclasses.replace(row, measured_step_time_s=row.measured_step_time_s / 4.0) for row in rows()]
+    fast = [dataclasses.replace(row, measured=row.measured / 4.0) for row in rows()]
     found = fit(fast, PRIOR, CHOSEN)
     assert found.median["gemm_efficiency"] <= 0.98 + 1e-9
     assert found.median["memory_efficiency"] <= 0.98 + 1e-9
@@ -114,7 +114,7 @@ def found() -> Fit:
 
 
 def test_a_written_calibration_is_read_back(found: Fit, tmp_path: Path) -> None:
-    document = calibration_document(found, "h100_sxm_made-up", ("h100_sxm", "megatron"), ("Made-up runs", "2026-11"), 0.04)
+    document = calibration_document(found, "h100_sxm_made-up", ("h100_sxm", "megatron"), ("Made-up runs", "2026-11"), {"time": 0.04})
     write_calibration(tmp_path / "h100_sxm_made-up.yaml", document)
     again = prior_for(loading.accelerator("h100_sxm"), str(tmp_path / "h100_sxm_made-up.yaml"))
     assert again.median.gemm_efficiency == pytest.approx(found.median["gemm_efficiency"], rel=1e-3)
@@ -124,7 +124,7 @@ def test_a_written_calibration_is_read_back(found: Fit, tmp_path: Path) -> None:
 
 
 def test_a_calibration_under_another_name_is_refused(found: Fit, tmp_path: Path) -> None:
-    document = calibration_document(found, "a", ("h100_sxm", "megatron"), ("Made-up runs", "2026-11"), 0.04)
+    document = calibration_document(found, "a", ("h100_sxm", "megatron"), ("Made-up runs", "2026-11"), {"time": 0.04})
     with pytest.raises(CalibrationError, match="must agree"):
         write_calibration(tmp_path / "b.yaml", document)
     assert not list(tmp_path.iterdir())
@@ -135,8 +135,8 @@ def test_a_calibration_under_another_name_is_refused(found: Fit, tmp_path: Path)
     [
         ([], CHOSEN, "nothing to fit"),
         (rows()[:2], ("gem_efficiency",), "no coefficient 'gem_efficiency'"),
-        ([dataclasses.replace(rows()[0], measured_step_time_s=0.0)], CHOSEN, "above 0"),
-        ([dataclasses.replace(rows()[0], measured_step_time_s=math.nan)], CHOSEN, "above 0"),
+        ([dataclasses.replace(rows()[0], measured=0.0)], CHOSEN, "above 0"),
+        ([dataclasses.replace(rows()[0], measured=math.nan)], CHOSEN, "above 0"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(runs: list[Observation], chosen: tuple[str, ...], message: str) -> None:

@@ -9,15 +9,26 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from effsim.calibrate.training_fit import Fit, Observation, calibration_document, fit, leave_one_out, remembered
+from effsim.calibrate.training_fit import (
+    POWER_COEFFICIENTS,
+    TIME_COEFFICIENTS,
+    Observation,
+    calibration_document,
+    fit,
+    leave_one_out,
+    remembered,
+)
 from effsim.cost.device import COEFFICIENTS, Coefficients, prior_for
-from effsim.errors import CalibrationError
+from effsim.errors import CalibrationError, EffSimError
 from effsim.specs import loading
 from effsim.validate.training.case import Case
+from effsim.validate.training.energy import metered_cases
 from effsim.validate.training.report import chosen_cases, estimate_of
 
 HALVED: Final = "every second configuration"
 DATE: Final = "2026-11"
+ENOUGH: Final = 5
+NORMAL_90: Final = 1.645  # half the width of a normal's central 90 % interval, in standard deviations
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +37,7 @@ class Plan:
 
     Args:
         families: Whose rows calibrate.
+        metered: Part of the ids of the metered runs whose power calibrates; other metered runs of the accelerator validate.
         all_rows: All of them, with the leave-one-out error beside it; else every second configuration, the others validate.
         title: Names the rows as a source.
     """
@@ -35,6 +47,7 @@ class Plan:
     families: tuple[str, ...]
     title: str
     all_rows: bool = False
+    metered: str | None = None
 
     @property
     def name(self) -> str:
@@ -51,7 +64,7 @@ PLANS: Final = (
     Plan("a100_sxm_40gb", "fsdp", ("mosaicml_mpt",), _MPT),
     Plan("h100_sxm", "fsdp", ("mosaicml_mpt",), _MPT),
     Plan("h100_hbm2e_96gb", "fsdp", ("torchtitan",), "PyTorch torchtitan benchmarks (2025)"),
-    Plan("h100_sxm", "megatron", ("megatron_bridge", "mlperf"), f"{_BRIDGE}; MLPerf Training v4.0 and v4.1"),
+    Plan("h100_sxm", "megatron", ("megatron_bridge", "mlperf"), f"{_BRIDGE}; MLPerf Training v4.0 and v4.1", metered="llama2_70b_lora"),
     Plan("b200_sxm", "megatron", ("megatron_bridge", "mlperf"), f"{_BRIDGE}; MLPerf Training v5.1"),
     Plan("gb200", "megatron", ("megatron_bridge",), _BRIDGE),
     Plan("tpu_v4", "maxtext", ("maxtext_tpu",), _MAXTEXT),
@@ -63,12 +76,21 @@ PLANS: Final = (
 
 
 def observation(one: Case, weight: float = 1.0) -> Observation:
-    """Return a case as the fit takes it."""
+    """Return the step time of a case as the fit takes it."""
 
     def predicted_step_time_s(coefficients: Coefficients) -> float:
         return float(estimate_of(one, _as_calibration(coefficients))[0].step_time_s)
 
     return Observation(one.record, remembered(predicted_step_time_s), one.measured_step_time_s, weight)
+
+
+def power_observation(one: Case, measured_power_w: float) -> Observation:
+    """Return the power of the servers of a metered case as the fit takes it."""
+
+    def predicted_power_w(coefficients: Coefficients) -> float:
+        return float(estimate_of(one, _as_calibration(coefficients))[0].server_power_w)
+
+    return Observation(one.record, remembered(predicted_power_w), measured_power_w)
 
 
 def _as_calibration(coefficients: Coefficients) -> dict[str, Any]:
@@ -87,41 +109,81 @@ def configurations(cases: Sequence[Case]) -> list[list[Case]]:
 
 def split(plan: Plan, cases: Sequence[Case]) -> tuple[list[list[Case]], list[Case]]:
     """Return the configurations that calibrate, and the cases of the accelerator and engine that validate."""
-    own = [one for one in cases if one.skipped is None and (one.accelerator, one.engine) == (plan.accelerator, plan.engine)]
+    own = [one for one in cases if one.skipped is None and (one.accelerator, one.engine) == (plan.accelerator, plan.engine) and _is_taken(one)]
     groups = configurations([one for one in own if one.family in plan.families])
     chosen = groups if plan.all_rows else groups[::2]
     records = {one.record for group in chosen for one in group}
     return chosen, [one for one in own if one.record not in records]
 
 
-def fitted(plan: Plan, cases: Sequence[Case]) -> tuple[Fit, list[Observation], list[Case]]:
-    """Return the fit of a plan, the rows behind it, and the cases left to validate.
+def _is_taken(one: Case) -> bool:
+    """Return whether the model takes the configuration; the report says why where it does not."""
+    try:
+        estimate_of(one)
+    except EffSimError:
+        return False
+    return True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Material:
+    """What a fit is made of and tried on: step times and powers, to calibrate and to validate."""
+
+    times: list[Observation]
+    powers: list[Observation]
+    unseen_times: list[Observation]
+    unseen_powers: list[Observation]
+
+
+def material(plan: Plan, path: Path | str | None = None) -> Material:
+    """Return the measurements of a plan.
 
     Raises:
-        CalibrationError: None of the cases is of this accelerator and engine.
+        CalibrationError: None is of this accelerator and engine.
+        SpecError: The reference files are not there.
     """
-    groups, rest = split(plan, cases)
+    groups, rest = split(plan, chosen_cases(None, path))
     if not groups:
         raise CalibrationError(f"{plan.name}: no measured runs")
-    rows = [observation(one, 1.0 / len(group)) for group in groups for one in group]
-    return fit(rows, prior_for(loading.accelerator(plan.accelerator), "none")), rows, rest
+    times = [observation(one, 1.0 / len(group)) for group in groups for one in group]
+    metered = metered_cases(path) if plan.metered else []
+    own = [(one, power_w) for one, power_w in metered if (one.accelerator, one.engine) == (plan.accelerator, plan.engine)]
+    powers = {used: [power_observation(*pair) for pair in own if (str(plan.metered) in pair[0].record) is used] for used in (True, False)}
+    return Material(times, powers[True], [observation(one) for one in rest], powers[False])
 
 
-def document(plan: Plan, cases: Sequence[Case]) -> tuple[dict[str, Any], pd.DataFrame]:
+def document(plan: Plan, path: Path | str | None = None) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the calibration of a plan as a document, and the errors of its rows: those it was fitted to and those left out.
 
-    The discrepancy is the root mean square of rows that the fit has not seen: those that validate, or each when left out.
+    The discrepancy is that of rows that the fit has not seen: those that validate, or each when left out.
+
+    Raises:
+        CalibrationError: Nothing was measured of this accelerator and engine.
+        SpecError: The reference files are not there.
     """
-    found, rows, rest = fitted(plan, cases)
-    seen = [(row.name, "calibrated", value) for row, value in zip(rows, found.residual.values(), strict=True)]
-    unseen = [(one.record, "validated", math.log(observation(one).predicted_step_time_s(found.all_coefficients) / one.measured_step_time_s)) for one in rest]
-    if plan.all_rows or not rest:
-        unseen += [(name, "left out", value) for name, value in leave_one_out(rows, found).items()]
-    table = pd.DataFrame([(plan.name, *line) for line in seen + unseen], columns=["calibration", "record", "role", "log_error"])
+    given = material(plan, path)
+    coefficients = (*TIME_COEFFICIENTS, *(POWER_COEFFICIENTS if given.powers else ()))
+    rows = [*given.times, *given.powers]
+    found = fit(rows, prior_for(loading.accelerator(plan.accelerator), "none"), coefficients)
+    kinds = ["time"] * len(given.times) + ["power"] * len(given.powers)
+    lines = [(row.name, kind, "calibrated", value) for row, kind, value in zip(rows, kinds, found.residual_of_row, strict=True)]
+    for kind, unseen in (("time", given.unseen_times), ("power", given.unseen_powers)):
+        lines += [(row.name, kind, "validated", math.log(row.predicted(found.all_coefficients) / row.measured)) for row in unseen]
+    if plan.all_rows or not given.unseen_times:
+        lines += [(name, "time", "left out", value) for name, value in leave_one_out(rows, found).items()]
+    table = pd.DataFrame([(plan.name, *line) for line in lines], columns=["calibration", "record", "quantity", "role", "log_error"])
     table["error_pct"] = 100.0 * np.expm1(table.log_error)
-    doubt = float(np.sqrt(np.mean([value**2 for _, _, value in unseen])))
     rule = "all rows" if plan.all_rows else HALVED
-    return calibration_document(found, plan.name, (plan.accelerator, plan.engine), (f"{plan.title}; {rule}", DATE), doubt), table
+    return calibration_document(found, plan.name, (plan.accelerator, plan.engine), (f"{plan.title}; {rule}", DATE), _doubt(table)), table
+
+
+def _doubt(table: pd.DataFrame) -> dict[str, float]:
+    """Return the standard deviation, by quantity, whose 90 % interval holds 90 % of the errors of unseen rows.
+
+    Of fewer than five rows nothing is said: the doubt of the class prior stays.
+    """
+    unseen = table[table.role != "calibrated"].groupby("quantity").log_error
+    return {str(kind): float(np.quantile(errors.abs(), 0.9)) / NORMAL_90 for kind, errors in unseen if len(errors) >= ENOUGH}
 
 
 def calibrate(path: Path | str | None = None, names: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
@@ -130,14 +192,13 @@ def calibrate(path: Path | str | None = None, names: Sequence[str] = ()) -> tupl
     Raises:
         SpecError: The reference file is not there.
     """
-    cases = chosen_cases(None, path)
-    made = [document(plan, cases) for plan in PLANS if not names or plan.name in names]
+    made = [document(plan, path) for plan in PLANS if not names or plan.name in names]
     return {calibration["name"]: calibration for calibration, _ in made}, pd.concat([table for _, table in made], ignore_index=True)
 
 
 def calibration_errors(table: pd.DataFrame) -> pd.DataFrame:
     """Return errors by calibration and role: rows, median and mean absolute error, median signed error, in percent."""
-    groups = table.groupby(["calibration", "role"], sort=True).error_pct
+    groups = table.groupby(["calibration", "quantity", "role"], sort=True).error_pct
     summary = pd.DataFrame(
         {"rows": groups.size(), "median_ape_pct": groups.apply(lambda e: e.abs().median()), "mape_pct": groups.apply(lambda e: e.abs().mean())}
     )

@@ -96,6 +96,17 @@ def power_report(calibration: Any = "none", path: Path | str | None = None) -> p
     return pd.DataFrame([_metered(case(record, METERED, metered_run), record, calibration) for record in records])
 
 
+def metered_cases(path: Path | str | None = None) -> list[tuple[Case, float]]:
+    """Return the metered runs that have a configuration, with the power of all their servers [W].
+
+    Raises:
+        SpecError: The reference file is not there.
+    """
+    records = [record for record in read(ENERGY_FILE, path) if record["kind"] == METERED]
+    found = [(case(record, METERED, metered_run), record) for record in records]
+    return [(one, record["measured"]["avg_node_power_w"] * record["inputs"]["num_nodes"]) for one, record in found if one.skipped is None]
+
+
 def _metered(one: Case, record: Record, calibration: Any) -> dict[str, Any]:
     measured, nodes = record["measured"], record["inputs"]["num_nodes"]
     row: dict[str, Any] = {"record": one.record, "scope": one.assumed, "measured_node_power_w": measured["avg_node_power_w"]}
