@@ -98,3 +98,9 @@ def test_mistakes_are_said(cluster, job, given, message):
         simulate_training(cluster(**given), [job()])
     with pytest.raises(SpecError, match="is taken"):
         simulate_training(cluster(nodes=8), [job(), job()])
+
+
+def test_spares_are_for_replacement_only(cluster, job):
+    run = simulate_training(cluster(nodes=4, spare_nodes=4), [job("a", 4, 1_000.0), job("b", 4, 1_000.0)])
+    assert run.jobs[1].start_s == pytest.approx(run.jobs[0].end_s)
+    assert run.node_s["idle"] == pytest.approx(4 * run.wall_s)
