@@ -207,7 +207,8 @@ def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, seq
 
 
 def _first(memory: TrainingMemory) -> TrainingMemory:
-    return dataclasses.replace(memory, activations_bytes=float(memory.activations_bytes[0]), logits_bytes=float(memory.logits_bytes[0]))
+    by_batch = ("activations_bytes", "recompute_bytes", "logits_bytes")
+    return dataclasses.replace(memory, **{name: float(getattr(memory, name)[0]) for name in by_batch})
 
 
 def predict(step: Step, coefficients: Coefficients, batch: Batch) -> dict[str, Any]:

@@ -11,15 +11,31 @@ from effsim.units import BYTES_PER_GIB
 
 RESERVE_BYTES = 2.0 * BYTES_PER_GIB  # CUDA context, NCCL buffers, workspace; judgement, 2026-11
 
+PARTS = ("weights", "gradients", "optimizer", "activations", "recompute", "gathered", "logits", "reserve")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainingMemory(Result):
-    """Memory of the fullest device [bytes]; the total is the sum of the parts."""
+    """Memory of the fullest device [bytes]; the total is the sum of the parts.
+
+    Args:
+        weights_bytes: 16-bit copies that stay.
+        gradients_bytes: fp32 sums.
+        optimizer_bytes: Master copies and state.
+        activations_bytes: What the micro-batches under way keep for their backward passes.
+        recompute_bytes: What recomputation brings back of the layer whose backward pass runs.
+        gathered_bytes: Weights of the layer that runs and of the next, gathered from the ranks that share them (ZeRO stage 3).
+        logits_bytes: fp32 logits and their gradient.
+        reserve_bytes: Context, communication buffers, workspace.
+        device_bytes: What the device has.
+    """
 
     weights_bytes: float
     gradients_bytes: float
     optimizer_bytes: float
     activations_bytes: Any
+    recompute_bytes: Any
+    gathered_bytes: float
     logits_bytes: Any
     reserve_bytes: float
     device_bytes: float
@@ -27,7 +43,7 @@ class TrainingMemory(Result):
     @property
     def total_bytes(self) -> Any:
         """Sum of the parts [bytes]."""
-        return self.weights_bytes + self.gradients_bytes + self.optimizer_bytes + self.activations_bytes + self.logits_bytes + self.reserve_bytes
+        return sum(getattr(self, f"{part}_bytes") for part in PARTS)
 
     @property
     def fits(self) -> Any:
@@ -43,13 +59,14 @@ def require_fit(memory: TrainingMemory, name: str, device: str, *, zero_stage: i
     """
     if bool(memory.fits):
         return
-    labels = ("weights", "gradients", "optimizer", "activations", "logits", "reserve")
-    parts = {label: np.asarray(getattr(memory, f"{label}_bytes")).item() / BYTES_PER_GIB for label in labels}
+    parts = {label: np.asarray(getattr(memory, f"{label}_bytes")).item() / BYTES_PER_GIB for label in PARTS}
     listed = ", ".join(f"{label} {size:.1f}" for label, size in parts.items())
     needed, there = sum(parts.values()), memory.device_bytes / BYTES_PER_GIB
     largest = max(parts, key=lambda label: parts[label])
     knobs = {
         "activations": ("a smaller micro_batch_size", *(() if recompute == "full" else ("recompute=full",)), "sequence_parallel=True", "context_parallel"),
+        "recompute": ("a smaller micro_batch_size", "more tensor-parallel ranks", "context_parallel"),
+        "gathered": ("more tensor-parallel ranks",),
         "logits": ("a smaller micro_batch_size", "more tensor-parallel ranks"),
         "optimizer": (*(() if zero_stage >= 1 else ("zero_stage=1",)), "more pipeline or tensor parallelism", "optimizer=adam_8bit"),
     }

@@ -25,6 +25,7 @@ from effsim.workload.training import Recompute, activation_bytes, backward, reco
 
 WIDE_BYTES = 2.0  # of a weight as the products' 16-bit copy; low-precision recipes keep one beside it
 GRADIENT_BYTES = 4.0
+GATHERED_LAYERS = 2.0  # the one that runs, and the next
 RECOMPUTE = ("none", "selective", "alternate", "full")
 ZERO_STAGES = (0, 1, 2, 3)
 TRAINABLE = ("full", "lora")
@@ -86,6 +87,7 @@ class Step:
         weights: Of one device (the stage with most).
         trained: Of those, how many are trained.
         expert_weights: Of the weights, how many belong to routed experts.
+        layer_weights: Of a layer on one device, the mean over layers.
     """
 
     deployment: Deployment
@@ -97,6 +99,7 @@ class Step:
     weights: float
     trained: float
     expert_weights: float
+    layer_weights: float
 
     @property
     def chosen_optimizer(self) -> Optimizer:
@@ -159,7 +162,8 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
         weights += trained
     experts = sum(op.count * op.weight_bytes for op in wide.operations if op.kind == "grouped_gemm") / WIDE_BYTES / p.pipeline
     back, again = _backward(forward, recipe.trainable), _recomputed(forward, recipe.recompute, deployment.engine.repeats_last_product)
-    step = Step(deployment, recipe, forward, back, again, forward, weights, trained, experts)
+    in_layers = sum(op.count * op.weight_bytes for op in wide.operations if op.kind != "embedding" and op.name != "logits") / WIDE_BYTES
+    step = Step(deployment, recipe, forward, back, again, forward, weights, trained, experts, in_layers / _layers(deployment))
     owners = step.owners if recipe.zero_stage >= SHARDED_OPTIMIZER else 1
     matrices = [
         (op.count / p.pipeline / owners, op.inner, op.cols) for op in forward.operations if op.kind == "gemm" and (recipe.trainable == "full" or is_adapter(op))
@@ -336,19 +340,28 @@ def _payload_bytes(step: Step, batch: Batch) -> Any:
 
 
 def training_memory(step: Step, batch: Batch) -> TrainingMemory:
-    """Return the memory of the first stage's device, which holds most micro-batches at once."""
+    """Return the memory of the first stage's device, which holds most micro-batches at once.
+
+    Where a layer is recomputed, all that it would have kept is live during its backward pass, beside what is kept of the others
+    (Korthikanti et al., arXiv:2205.05198, section 5). ZeRO stage 3 gathers a layer's weights while the layer before it runs (Zhao et
+    al., PyTorch FSDP, arXiv:2304.11277, section 3.3).
+    """
     p, recipe, table = step.deployment.parallelism, step.recipe, step.forward
     features = feature_matrix(table.features, micro_iteration(step, batch))
     layers = _layers(step.deployment)
-    each = activation_bytes(table, features, recipe.recompute, layers) / p.pipeline
+    each = activation_bytes(table, features, recipe.recompute, layers)
+    all_kept = activation_bytes(table, features, "none", layers)
+    held = step.owned(step.weights, SHARDED_WEIGHTS)
     count = batch.global_batch_size / (batch.micro_batch_size * p.data)
     head = next((op.cols for op in table.operations if op.name == "logits"), 0)
     logits = batch.micro_batch_size * batch.sequence_length / p.context * head * 6.0  # fp32 logits and their 16-bit gradient
     return TrainingMemory(
-        weights_bytes=WIDE_BYTES * step.owned(step.weights, SHARDED_WEIGHTS),
+        weights_bytes=WIDE_BYTES * held,
         gradients_bytes=GRADIENT_BYTES * step.owned(step.trained, SHARDED_GRADIENTS),
         optimizer_bytes=step.chosen_optimizer.state_bytes * step.owned(step.trained, SHARDED_OPTIMIZER),
-        activations_bytes=each * kept_micro_batches(recipe.schedule, p.pipeline, recipe.virtual_stages, count),
+        activations_bytes=each / p.pipeline * kept_micro_batches(recipe.schedule, p.pipeline, recipe.virtual_stages, count),
+        recompute_bytes=np.maximum(all_kept - each, 0.0) / layers,
+        gathered_bytes=WIDE_BYTES * min(GATHERED_LAYERS * step.layer_weights, step.weights - held),
         logits_bytes=logits if p.pipeline == 1 else np.zeros_like(logits),
         reserve_bytes=RESERVE_BYTES,
         device_bytes=step.deployment.accelerator.memory.value,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from effsim.cost.training import OUTPUTS, estimate_training
 from effsim.errors import InfeasibleError, SpecError
 from effsim.specs import loading
+from effsim.specs.models import model
 
 GIB = 2.0**30
 N_8B = 8_030_261_248
@@ -150,6 +151,55 @@ class TestZero:
             name: estimate(accelerator=roomy(), optimizer=name, tensor_parallel=1, zero_stage=0).memory.optimizer_bytes for name in ("sgd", "adam", "adam_8bit")
         }
         assert [size / N_8B for size in sizes.values()] == pytest.approx([4, 12, 6], rel=1e-4)
+
+
+class TestWorkingSets:
+    """GPT-3 175B as Korthikanti et al., arXiv:2205.05198, table 3 have it: s = 2,048, b = 1, h = 12,288, t = 8."""
+
+    @staticmethod
+    def memory(**changes):
+        given = {"model": "gpt-3-175b", "accelerator": roomy(), "sequence_length": 2_048, "tensor_parallel": 8, "num_accelerators": 64}
+        return estimate(**{**given, "global_batch_size": 64, **changes}).memory
+
+    def test_full_recomputation_brings_one_layer_back(self):
+        """Equation 4: 34 s b h / t a layer with sequence parallelism, less 3 for dropout masks; 2 of those are the layer's input, which
+        is kept anyway."""
+        found = self.memory(recompute="full")
+        unit = 2_048 * 12_288 / 8
+        assert found.activations_bytes == pytest.approx(96 * 2 * unit)
+        assert found.recompute_bytes == pytest.approx((34 - 3 - 2) * unit, rel=0.05)
+        assert self.memory(recompute="none").recompute_bytes == 0.0
+
+    def test_what_is_live_in_a_layer_does_not_depend_on_stages_or_micro_batches(self):
+        assert self.memory(pipeline_parallel=4).recompute_bytes == pytest.approx(self.memory().recompute_bytes)
+        assert self.memory(micro_batch_size=2).recompute_bytes == pytest.approx(2 * self.memory().recompute_bytes)
+
+    def test_a_model_of_one_layer_saves_nothing(self):
+        one = model("gpt2").model_copy(update={"blocks": (model("gpt2").blocks[0].model_copy(update={"repeat": 1}),)})
+        full, none = (self.memory(model=one, tensor_parallel=1, recompute=mode) for mode in ("full", "none"))
+        assert full.total_bytes == pytest.approx(none.total_bytes)
+
+    def test_stage_three_gathers_two_layers(self):
+        """A GPT layer has 12 h^2 + 13 h weights, of two bytes, over eight tensor ranks (biases of the outputs and norms are not split)."""
+        found = self.memory(zero_stage=3)
+        assert found.gathered_bytes == pytest.approx(2 * 2 * (12 * 12_288**2 + 13 * 12_288) / 8, rel=1e-3)
+        assert self.memory(zero_stage=2).gathered_bytes == 0.0
+        assert self.memory(zero_stage=3, num_accelerators=8).gathered_bytes == 0.0
+
+    def test_never_more_than_all_the_weights(self):
+        one = model("gpt2").model_copy(update={"blocks": (model("gpt2").blocks[0].model_copy(update={"repeat": 1}),)})
+        three, none = (self.memory(model=one, tensor_parallel=1, zero_stage=stage) for stage in (3, 0))
+        assert three.weights_bytes < three.weights_bytes + three.gathered_bytes <= none.weights_bytes * (1 + 1e-12)
+
+    def test_the_total_is_the_sum_of_the_parts(self):
+        found = dataclasses.asdict(self.memory(zero_stage=3))
+        device_bytes = found.pop("device_bytes")
+        assert self.memory(zero_stage=3).total_bytes == pytest.approx(sum(found.values()))
+        assert device_bytes == 1e12
+
+    def test_the_message_lists_them(self):
+        with pytest.raises(InfeasibleError, match=r"recompute 0\.\d, gathered 0\.8, logits"):
+            self.memory(accelerator="h100_sxm", zero_stage=3, micro_batch_size=1, num_accelerators=16, recompute="full", tensor_parallel=8)
 
 
 def test_expert_work_does_not_depend_on_where_experts_lie():
