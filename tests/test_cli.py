@@ -64,6 +64,42 @@ def test_estimates(command):
         assert low <= document[name] <= high
 
 
+def test_an_estimate_says_what_it_rests_on():
+    table = RUN.invoke(app, SERVING).output
+    for words in ("power, servers", "J/request", "largest batch that fits", "accelerators", " ms", "vllm, imitating", "calibration:", "% assumed"):
+        assert words in table, words
+    basis = strict(RUN.invoke(app, [*SERVING, "--json"]).output)["basis"]
+    assert sum(basis["inputs_by_kind"].values()) == basis["inputs"]
+    assert basis["inputs_by_kind"]["assumed"] > 0
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "field"),
+    [
+        (SERVING, ["--gpu-memory-utilization", "0.5"], "max_batch"),
+        (SERVING, ["--node", "hgx_h100"], "server_power_w"),
+        (SERVING, ["--attention", "naive"], "ttft_s"),
+        (SERVING, ["--sparsity", "2:4"], "tpot_s"),
+        (SERVING, ["--max-num-batched-tokens", "256"], "ttft_s"),
+        (TRAINING, ["--trainable", "lora", "--lora-rank", "8"], "step_time_s"),
+        (TRAINING, ["--rank-time-sd", "0.05"], "step_time_s"),
+        (TRAINING, ["--attention", "naive"], "step_time_s"),
+        (TRAINING, ["--shard-group", "4"], "step_time_s"),
+        ([*TRAINING, "--pp", "2"], ["--pipeline-schedule", "zero_bubble"], "step_time_s"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_an_option_reaches_the_estimate(command, options, field):
+    plain, changed = (strict(RUN.invoke(app, [*command, "--json", *more]).output) for more in ([], options))
+    assert plain[field] != changed[field]
+
+
+def test_rows_of_one_kind_have_one_unit():
+    energies = [line for line in RUN.invoke(app, SERVING).output.splitlines() if "/output token" in line]
+    assert len(energies) == 2
+    assert len({line.split()[-2] for line in energies}) == 1
+
+
 def test_estimate_takes_a_power_limit_with_its_unit():
     free, capped = (strict(RUN.invoke(app, [*SERVING, "--batch", "256", "--json", *limit]).output) for limit in ([], ["--power-limit", "300 W"]))
     assert capped["power_w"] <= 300.0 * (1 + 1e-9)
@@ -143,7 +179,22 @@ def test_import_hf(tmp_path, reference_file):
         (["specs", "show", "gpus", "h100_sxm"], "gpus"),
         (["specs", "check", "absent"], "no such file"),
         (["specs", "import-hf", "absent"], "absent"),
-        ([*SERVING, "--power-limit", "5 kg"], "'kg'"),
+        ([*SERVING, "--power-limit", "5 kg"], "--power-limit: expected a power such as 300 W, got '5 kg', which is a mass"),
+        ([*SERVING, "--power-limit", "500 J"], "--power-limit: expected a power such as 300 W, got '500 J', which is an energy"),
+        ([*SERVING, "--power-limit", "much"], "--power-limit: expected a power such as 300 W, got 'much'"),
+        ([*SERVING, "--power-limit", "0 W"], "--power-limit: must be above 0 W"),
+        ([*SERVING, "--power-limit", "5 kW"], "h100_sxm takes 200 to 700 W"),
+        ([*SERVING, "--engine", "megatron"], "engines for serving"),
+        ([*TRAINING, "--engine", "vllm"], "engines for training"),
+        ([*SERVING, "--batch", "abc"], "'--batch': expected a valid integer"),
+        ([*SERVING, "--modle", "x"], "--model"),
+        (SERVING[:4], "Missing option '--accelerator'"),
+        (["estimat"], "Did you mean 'estimate'?"),
+        (["estimate", "servin"], "Did you mean 'serving'?"),
+        (["run", "phone-assistant", "--limit", "0"], "--limit"),
+        (["run", "phone-assistant", "--svg", "/proc/a.svg"], "--svg: /proc/a.svg cannot be written"),
+        (["run", "phone-assistant", "--svg", "/"], "--svg: / is a folder"),
+        (["run", "phone-assistant", "--output", "/proc/a/b"], "--output: /proc/a/b cannot be written"),
         ([*SERVING, "--precision", "fp7"], "fp7"),
         ([*SERVING, "--batch", "0"], "--batch"),
         ([*SERVING, "--engine", "vlm"], "did you mean 'vllm'"),
@@ -160,8 +211,8 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments, says):
     assert result.exit_code == 2, result.output
     assert says in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
-    if result.stderr.startswith("effsim: "):
-        assert result.stderr.count("\n") == 1
+    assert re.fullmatch(r"effsim: [^\n]+\n", result.stderr)
+    assert result.stdout == ""
 
 
 def test_an_interrupt_ends_all_processes_with_130():

@@ -20,18 +20,42 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What option parsing raises; typer brings its own click or uses the installed one."""
+
+
+def _refuse(message: str) -> typer.Exit:
+    print(f"effsim: {' '.join(message.split())}", file=sys.stderr)
+    return typer.Exit(BAD_INPUT)
+
+
 class _Group(TyperGroup):
     """Turns what a user caused into one line on stderr; a bug keeps its traceback."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **settings)
+        except USAGE_ERROR as error:
+            raise _usage(error) from None
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except EffSimError as error:
-            print(f"effsim: {' '.join(str(error).split())}", file=sys.stderr)
-            raise typer.Exit(BAD_INPUT) from None
+            raise _refuse(str(error)) from None
+        except USAGE_ERROR as error:
+            raise _usage(error) from None
         except KeyboardInterrupt:
             print("effsim: interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _usage(error: Any) -> Any:
+    """Return the end of the program for a mistake in its options; a command without any shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return error
+    said = error.format_message().replace("Value error, ", "").replace("Input should be ", "expected ").rstrip(".")
+    return _refuse(f"{said}; see `{error.ctx.command_path} --help`" if error.ctx is not None else said)
 
 
 app = typer.Typer(

@@ -1,10 +1,11 @@
 """``effsim estimate``: steady-state serving, or one training step."""
 
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 import typer
 
-from effsim.cli.output import AsJson, cell, print_json, print_table
+from effsim.cli.basis import basis, basis_lines
+from effsim.cli.output import AsJson, cell, print_json, print_table, scaled
 
 app = typer.Typer(no_args_is_help=True, help="Time, power and energy of one configuration, without a scenario.")
 
@@ -16,6 +17,9 @@ Tensor = Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel.")]
 Pipeline = Annotated[int, typer.Option("--pp", min=1, help="Pipeline parallel.")]
 Expert = Annotated[int, typer.Option("--ep", min=1, help="Expert parallel.")]
 PowerLimit = Annotated[str | None, typer.Option(metavar="WATTS", help="Per accelerator: '500 W' or 500; the TDP where absent.")]
+Node = Annotated[str | None, typer.Option(help="What the accelerators stand in; their usual node where absent.")]
+Network = Annotated[str | None, typer.Option(help="Between nodes; the node's own where absent.")]
+Attention = Annotated[str, typer.Option(help="tiled, or naive: scores are written to memory.")]
 Breakdown = Annotated[bool, typer.Option("--breakdown", help="Also print every operation with its time, energy and bound.")]
 
 SERVING: Final = (
@@ -24,18 +28,32 @@ SERVING: Final = (
     ("itl_s", "ITL, median", "s"),
     ("output_tokens_per_s", "output", "tokens/s"),
     ("power_w", "power, accelerators", "W"),
+    ("server_power_w", "power, servers", "W"),
     ("energy_per_output_token_j", "energy, accelerators", "J/output token"),
+    ("server_energy_per_output_token_j", "energy, servers", "J/output token"),
+    ("energy_per_request_j", "energy, accelerators", "J/request"),
 )
 TRAINING: Final = (
     ("step_time_s", "step time", "s"),
-    ("mfu", "MFU", ""),
-    ("hfu", "HFU", ""),
+    ("mfu", "MFU", "1"),
+    ("hfu", "HFU", "1"),
     ("tokens_per_s", "tokens", "tokens/s"),
     ("model_tflops_per_accelerator", "model compute", "TFLOP/s per accelerator"),
     ("power_w", "power, accelerators", "W"),
     ("server_power_w", "power, servers", "W"),
     ("energy_j_per_step", "energy, accelerators", "J/step"),
 )
+ARGUMENTS: Final = {
+    "tp": "tensor_parallel",
+    "pp": "pipeline_parallel",
+    "ep": "expert_parallel",
+    "dp": "data_parallel",
+    "cp": "context_parallel",
+    "vpp": "virtual_pipeline_stages",
+    "isl": "prompt_tokens",
+    "osl": "output_tokens",
+}
+"""Option -> argument of the library; the other options are called as there."""
 
 
 @app.command()
@@ -54,32 +72,23 @@ def serving(
     kv_precision: Annotated[str | None, typer.Option(help="Of the KV cache; that of the activations where absent.")] = None,
     engine: Annotated[str, typer.Option(help="vllm, tensorrt-llm, sglang, llama.cpp ...")] = "vllm",
     max_num_batched_tokens: Annotated[int | None, typer.Option(min=1, help="Token budget of an iteration; the engine's own where absent.")] = None,
+    gpu_memory_utilization: Annotated[float | None, typer.Option(help="Share of memory that the engine may take; its own where absent.")] = None,
+    node: Node = None,
+    network: Network = None,
+    attention: Attention = "tiled",
+    sparsity: Annotated[str, typer.Option(help="Of the weights: none, unstructured (no gain) or 2:4.")] = "none",
     power_limit: PowerLimit = None,
     calibration: Calibration = "auto",
     breakdown: Breakdown = False,
     as_json: AsJson = False,
 ) -> None:
     """Estimate steady-state serving: latency, throughput, power and energy per token, each with its 90 % interval."""
+    options = dict(locals())
     from effsim.cost.serving import estimate_serving
-    from effsim.units import parse_quantity
 
-    result = estimate_serving(
-        model,
-        accelerator,
-        tensor_parallel=tp,
-        pipeline_parallel=pp,
-        expert_parallel=ep,
-        data_parallel=dp,
-        batch=batch,
-        prompt_tokens=isl,
-        output_tokens=osl,
-        engine=engine,
-        calibration=calibration,
-        power_limit_w=None if power_limit is None else parse_quantity(power_limit, "W"),
-        **_given(precision=precision, kv_precision=kv_precision, max_num_batched_tokens=max_num_batched_tokens),
-    )
+    result = estimate_serving(**_arguments(options))
     title = f"{model} on {tp * pp * dp} x {accelerator}, batch {batch}, {isl} + {osl} tokens"
-    _print(result, SERVING, title, breakdown=breakdown, as_json=as_json)
+    _print(result, SERVING, (title, basis(accelerator, node, engine, calibration)), breakdown=breakdown, as_json=as_json)
 
 
 @app.command()
@@ -98,11 +107,18 @@ def training(
     ep: Expert = 1,
     sequence_parallel: Annotated[bool, typer.Option(help="Split norms and dropout along the sequence.")] = True,
     zero_stage: Annotated[int, typer.Option(min=0, max=3)] = 1,
-    recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "selective",
+    recompute: Annotated[str, typer.Option(help="none, selective, alternate or full.")] = "selective",
     precision: Precision = None,
     optimizer: Annotated[str, typer.Option(help="sgd momentum rmsprop adam adafactor adam_8bit muon.")] = "adam",
-    node: Annotated[str | None, typer.Option(help="What the accelerators stand in; their usual node where absent.")] = None,
-    network: Annotated[str | None, typer.Option(help="Between nodes; the node's own where absent.")] = None,
+    pipeline_schedule: Annotated[str, typer.Option(help="1f1b, gpipe or zero_bubble.")] = "1f1b",
+    trainable: Annotated[str, typer.Option(help="full, or lora: adapters on frozen weights.")] = "full",
+    lora_rank: Annotated[int, typer.Option(min=1, help="Of the adapters.")] = 16,
+    capacity_factor: Annotated[float | None, typer.Option(help="Of a router that caps its experts: rows of the fullest rank over the mean.")] = None,
+    shard_group: Annotated[int | None, typer.Option(min=1, help="Ranks within which ZeRO shards; all where absent.")] = None,
+    rank_time_sd: Annotated[float, typer.Option(min=0.0, help="Relative standard deviation of a rank's step time.")] = 0.0,
+    attention: Attention = "tiled",
+    node: Node = None,
+    network: Network = None,
     engine: Annotated[str, typer.Option(help="megatron, fsdp, maxtext.")] = "megatron",
     power_limit: PowerLimit = None,
     calibration: Calibration = "auto",
@@ -110,55 +126,70 @@ def training(
     as_json: AsJson = False,
 ) -> None:
     """Estimate a training step: time, MFU, power and energy, each with its 90 % interval."""
+    options = dict(locals())
     from effsim.cost.training import estimate_training
+
+    result = estimate_training(**_arguments(options))
+    title = f"{model} on {num_accelerators} x {accelerator}, {global_batch_size} x {sequence_length} tokens"
+    _print(result, TRAINING, (title, basis(accelerator, node, engine, calibration)), breakdown=breakdown, as_json=as_json)
+
+
+def _arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options as arguments of the library, whose defaults stand for those that were not given."""
+    options["power_limit_w"] = power_w("--power-limit", options.pop("power_limit"))
+    return {ARGUMENTS.get(name, name): value for name, value in options.items() if value is not None and name not in {"breakdown", "as_json"}}
+
+
+DIMENSIONS: Final = {"J": "an energy", "s": "a time", "kg": "a mass", "byte": "an amount of data", "Hz": "a frequency", "FLOP/s": "a rate of computing"}
+
+
+def power_w(option: str, given: str | None) -> float | None:
+    """Return the watts of an option.
+
+    Raises:
+        SpecError: Not a power; the message names the option and, where it is one, the quantity that was given.
+    """
+    from effsim.errors import SpecError, shown
     from effsim.units import parse_quantity
 
-    result = estimate_training(
-        model,
-        accelerator,
-        num_accelerators=num_accelerators,
-        global_batch_size=global_batch_size,
-        micro_batch_size=micro_batch_size,
-        sequence_length=sequence_length,
-        tensor_parallel=tp,
-        pipeline_parallel=pp,
-        virtual_pipeline_stages=vpp,
-        context_parallel=cp,
-        expert_parallel=ep,
-        sequence_parallel=sequence_parallel,
-        zero_stage=zero_stage,
-        recompute=cast(Any, recompute),  # the library says what is allowed
-        optimizer=optimizer,
-        engine=engine,
-        calibration=calibration,
-        node=node,
-        network=network,
-        power_limit_w=None if power_limit is None else parse_quantity(power_limit, "W"),
-        **_given(precision=precision),
-    )
-    title = f"{model} on {num_accelerators} x {accelerator}, {global_batch_size} x {sequence_length} tokens"
-    _print(result, TRAINING, title, breakdown=breakdown, as_json=as_json)
+    if given is None:
+        return None
+    try:
+        watts = parse_quantity(given, "W")
+    except SpecError:
+        said = f"{option}: expected a power such as 300 W, got {shown(given)}"
+    else:
+        if watts > 0.0:
+            return watts
+        raise SpecError(f"{option}: must be above 0 W, got {shown(given)}")
+    for dimension, words in DIMENSIONS.items():
+        try:
+            parse_quantity(given, dimension)
+        except SpecError:
+            continue
+        raise SpecError(f"{said}, which is {words}")
+    raise SpecError(said)
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """Return the options that were given; the library's defaults stand for the others."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _print(result: Any, fields: tuple[tuple[str, str, str], ...], title: str, *, breakdown: bool, as_json: bool) -> None:
-    """Print an estimate."""
+def _print(result: Any, fields: tuple[tuple[str, str, str], ...], about: tuple[str, dict[str, Any]], *, breakdown: bool, as_json: bool) -> None:
+    """Print an estimate, its title and what it rests on."""
+    title, rests_on = about
     if as_json:
-        document = result.to_dict()
-        document["intervals_90"] = {name: result.interval(name, 0.9) for name, _, _ in fields}
         from effsim.results import plain
 
+        document = {**result.to_dict(), "intervals_90": {name: result.interval(name, 0.9) for name, _, _ in fields}, "basis": rests_on}
         return print_json(plain(document))
     rows = []
     for name, label, unit in fields:
-        low, high = result.interval(name, 0.9)
-        rows.append((label, cell(getattr(result, name)), f"[{cell(low)}, {cell(high)}]", unit))
+        alike = [other for other, words, in_unit in fields if (words.split(",")[0], in_unit) == (label.split(",")[0], unit)]
+        factor, shown_unit = scaled(max(getattr(result, other) for other in alike), unit)
+        low, high = (end * factor for end in result.interval(name, 0.9))
+        rows.append((label, cell(getattr(result, name) * factor), f"[{cell(low)}, {cell(high)}]", shown_unit))
+    if hasattr(result, "max_batch"):
+        rows.append(("largest batch that fits", cell(int(result.max_batch)), "", "requests"))
+    rows.append(("accelerators", cell(result.num_accelerators), "", ""))
     print_table(("", "value", "90 % interval", "unit"), rows, title)
-    print(f"provenance: {result.provenance}")
+    print("\n".join(basis_lines(rests_on, result.provenance)))
     if breakdown:
         frame = result.breakdown
         print_table([str(column) for column in frame.columns], frame.itertuples(index=False))

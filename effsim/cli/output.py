@@ -49,6 +49,26 @@ def cell(value: Any) -> str:
     return f"{value:.4g}"
 
 
+def scaled(value: Any, unit: str) -> tuple[float, str]:
+    """Return the factor and the unit in which a value is easy to read: shares in percent, small times in ms.
+
+    >>> scaled(0.0042, "s"), scaled(0.41, "1"), scaled(5600.0, "W")
+    ((1000.0, 'ms'), (100.0, '%'), (0.001, 'kW'))
+    """
+    base, _, per = unit.partition("/")
+    number = abs(float(value)) if value is not None else 0.0
+    factor, symbol = 1.0, base
+    if base == "1":
+        factor, symbol = 100.0, "%"
+    elif base == "s" and 0.0 < number < 1.0:
+        factor, symbol = 1e3, "ms"
+    elif base == "J" and 0.0 < number < 0.1:  # noqa: PLR2004 -- one significant digit before the point
+        factor, symbol = 1e3, "mJ"
+    elif base in {"W", "J"} and number >= 1e3:  # noqa: PLR2004
+        factor, symbol = 1e-3, f"k{base}"
+    return factor, f"{symbol}/{per}" if per else symbol
+
+
 def print_pairs(pairs: Mapping[str, Any]) -> None:
     """Print names and values, one a line."""
     print_table(("", ""), [(name, cell(value)) for name, value in pairs.items()])

@@ -21,7 +21,10 @@ def run(
     from effsim.report.table import print_report, save_svg
     from effsim.run import Settings
     from effsim.run import run as run_scenario
+    from effsim.run.folder import require_writable
 
+    if svg is not None:
+        require_writable(svg, "--svg")
     with progress_bar() as progress:
         report = run_scenario(scenario, progress, Settings(output=output, limit=limit, intervals=intervals))
     if svg is not None:

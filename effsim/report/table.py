@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from effsim.documents import write_atomically
+from effsim.errors import SpecError
 from effsim.results import Quantity, ScenarioReport, Variant
 
 PIPE_WIDTH: Final = 220
@@ -167,7 +168,14 @@ def print_report(report: ScenarioReport) -> None:
 
 
 def save_svg(report: ScenarioReport, path: Path, width: int = SVG_WIDTH) -> None:
-    """Write what :func:`print_report` prints as a picture."""
+    """Write what :func:`print_report` prints as a picture.
+
+    Raises:
+        SpecError: The file cannot be written.
+    """
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     render(report, console)
-    write_atomically(path, console.export_svg(title=f"effsim run {report.name}", unique_id="effsim"))
+    try:
+        write_atomically(path, console.export_svg(title=f"effsim run {report.name}", unique_id="effsim"))
+    except OSError as error:
+        raise SpecError(f"{path}: the picture cannot be written: {error.strerror}") from None

@@ -1,6 +1,7 @@
 """The folder that a run leaves: what was asked, what came out, and with which versions."""
 
 import platform
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,26 @@ from effsim.run.outcome import Outcome
 from effsim.specs.scenario import Scenario
 
 LIBRARIES: Final = ("numpy", "scipy", "pandas", "simpy", "pydantic")
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Check before a run that its outcome can be written: a file can be put where ``path`` or its folders would be made.
+
+    Raises:
+        SpecError: It cannot, or something of another kind is in the way.
+    """
+    try:
+        if option == "--svg" and path.is_dir():
+            raise SpecError(f"{option}: {path} is a folder; expected the name of a file")
+        place = path.absolute() if option == "--output" else path.absolute().parent
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise SpecError(f"{option}: {path} cannot be written: {place} is not a folder")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise SpecError(f"{option}: {path} cannot be written: {error.strerror}") from None
 
 
 def write_folder(folder: Path, scenario: Scenario, report: ScenarioReport, base: Outcome) -> None:

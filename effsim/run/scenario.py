@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from effsim._version import __version__
 from effsim.results import ScenarioReport, Variant, weakest
-from effsim.run.folder import write_folder
+from effsim.run.folder import require_writable, write_folder
 from effsim.run.metrics import Ends, differences, labels, quantities
 from effsim.run.names import check_names, engine_of
 from effsim.run.outcome import Outcome
@@ -55,6 +55,8 @@ def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | N
     whole = limited(load_scenario(scenario), settings.limit)
     named = variants(whole)
     check_names(whole, named)
+    if settings.output is not None:
+        require_writable(settings.output, "--output")
     ends = (MEDIAN, FAST, SLOW) if settings.intervals and whole.kind == "serving" else (MEDIAN,)
     jobs = [Job(name, variant, end) for name, variant in named for end in ends]
     outcomes = run_jobs(jobs, settings.workers, progress)
