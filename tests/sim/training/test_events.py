@@ -139,3 +139,10 @@ def test_spreads_over_seeds(cluster, job):
     assert runs.goodput.sd == pytest.approx(frame["goodput"].std())
     assert runs.goodput.p5 <= runs.goodput.p50 <= runs.goodput.p95
     assert sum(spread.mean for spread in runs.by_cause("energy_j").values()) == pytest.approx(runs.total_j.mean)
+
+
+def test_idle_nodes_count_against_the_budget(cluster, job):
+    spec = cluster(nodes=24, power_budget={"limit": 60_000.0, "curve": CURVE})
+    run = simulate_training(spec, [job(work=20_000.0)])
+    assert run.power.power_w.max() <= 60_000.0 * (1 + 1e-12)
+    assert run.node_s["throttled"] == pytest.approx(160_000.0 * (1 / np.interp((60_000.0 - 16 * 700.0) / 64_000.0, *np.array(CURVE).T) - 1))
