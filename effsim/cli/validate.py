@@ -51,7 +51,19 @@ def training(
     if family is not None:
         each = ("record", "measured_step_time_s", "predicted_step_time_s", "error_pct", "low_s", "high_s")
         print_table(each, [tuple(row[name] for name in each) for row in plain(rows[rows.skipped.isna()])], f"calibration: {calibration}")
-    columns = ("family", "accelerator", "kind", "records", "assumed", "does_not_fit", "median_ape_pct", "mape_pct", "median_error_pct", "inside_90_pct")
+    columns = (
+        "family",
+        "accelerator",
+        "kind",
+        "older_release",
+        "records",
+        "assumed",
+        "does_not_fit",
+        "median_ape_pct",
+        "mape_pct",
+        "median_error_pct",
+        "inside_90_pct",
+    )
     print_table(columns, [tuple(row[name] for name in columns) for row in plain(summary(rows))], f"calibration: {calibration}")
     left = plain(skipped(rows))
     return print_table(("family", "skipped because", "records"), [(row["family"], row["skipped"], row["records"]) for row in left]) if left else None

@@ -11,8 +11,8 @@ import pytest
 from effsim.errors import SpecError
 from effsim.specs.models import model
 from effsim.validate.training import FAMILIES, cases, chosen_cases, predictions, report, skipped, summary
-from effsim.validate.training.calibrated import PLANS, configurations, split
-from effsim.validate.training.case import ENERGY_FILE, THROUGHPUT_FILE, Case
+from effsim.validate.training.calibrated import PLANS, split
+from effsim.validate.training.case import ENERGY_FILE, THROUGHPUT_FILE, Case, configurations, superseded
 from effsim.validate.training.energy import node_behind, power_report, reported_trainings
 
 SC21_SMALLEST = {
@@ -178,9 +178,16 @@ def test_mlperf_rows_without_a_script_are_skipped(mapped) -> None:
     assert "no script of this size" in (mapped(changed(LORA, num_accelerators=24))[0].skipped or "")
 
 
-def test_evaluations_in_the_measured_time_are_named(mapped) -> None:
-    record = {**LORA, "measured": {"tokens_per_s_per_accelerator_incl_eval": 2048.0}}
-    assert "evaluations" in mapped(record)[0].assumed
+def test_evaluations_in_the_measured_time_are_named_and_refused_where_they_weigh(mapped) -> None:
+    whole_run = {"tokens_per_s_per_accelerator_incl_eval": 2048.0}
+    pretraining = changed(
+        LORA, benchmark="MLPerf Training v5.1 llama31_8b", accelerator="NVIDIA Blackwell GPU (B200-SXM-180GB)", global_batch_size=16, submitter="Nebius"
+    )
+    one, lora, other = mapped({**pretraining, "measured": whole_run}, {**LORA, "measured": whole_run}, changed(pretraining, submitter="another"))
+    assert "evaluations" in one.assumed
+    assert one.arguments["precision"] == "nvfp4"
+    assert "evaluations" in (lora.skipped or "")
+    assert "no script of this size" in (other.skipped or "")
 
 
 def test_other_kinds_of_record_are_left_out(mapped) -> None:
@@ -191,9 +198,20 @@ def test_runs_of_one_configuration_stay_on_one_side(mapped) -> None:
     again = {**MPT, "id": "mpt_made_up_again"}
     found = mapped(MPT, again, {**changed(MPT, seq_len=4096), "id": "mpt_short"})
     assert [len(group) for group in configurations(found)] == [2, 1]
-    calibrate, validate = split(PLANS[2], found)
+    calibrate, validate, older = split(PLANS[2], found)
+    assert older == []
     assert {one.record for group in calibrate for one in group} == {"mpt_made_up", "mpt_made_up_again"}
     assert [one.record for one in validate] == ["mpt_short"]
+
+
+def test_an_earlier_release_neither_calibrates_nor_validates(mapped) -> None:
+    old, new = {**changed(BRIDGE, container="26.02"), "id": "mbridge_old"}, {**changed(BRIDGE, container="26.02.01"), "id": "mbridge_new"}
+    found = mapped(new, old, {**changed(BRIDGE, seq_len=4096, container="25.11"), "id": "mbridge_short"})
+    assert superseded(found) == {"mbridge_old"}
+    plan = next(plan for plan in PLANS if plan.name == "gb200_megatron")
+    calibrate, validate, older = split(plan, found)
+    assert [one.record for one in older] == ["mbridge_old"]
+    assert {one.record for group in calibrate for one in group} | {one.record for one in validate} == {"mbridge_new", "mbridge_short"}
 
 
 def test_predictions_stand_beside_measurements(mapped) -> None:

@@ -21,11 +21,13 @@ from effsim.calibrate.training_fit import (
 from effsim.cost.device import COEFFICIENTS, Coefficients, prior_for
 from effsim.errors import CalibrationError, EffSimError
 from effsim.specs import loading
-from effsim.validate.training.case import Case
+from effsim.validate.training.case import Case, configurations, superseded
 from effsim.validate.training.energy import metered_cases
 from effsim.validate.training.report import chosen_cases, estimate_of
 
-HALVED: Final = "every second configuration"
+HALVED: Final = "every second configuration in its latest release"
+VALIDATED: Final = "validated"
+OLDER: Final = "older release"
 DATE: Final = "2026-11"
 ENOUGH: Final = 5
 NORMAL_90: Final = 1.645  # half the width of a normal's central 90 % interval, in standard deviations
@@ -98,22 +100,14 @@ def _as_calibration(coefficients: Coefficients) -> dict[str, Any]:
     return {"name": "trial", "kind": "posterior", "sources": {"fit": {"title": "coefficients under trial", "date": DATE}}, "coefficients": values}
 
 
-def configurations(cases: Sequence[Case]) -> list[list[Case]]:
-    """Return cases grouped by configuration: runs of the same arguments (other containers, other submitters) stay together."""
-    groups: dict[str, list[Case]] = {}
-    for one in sorted(cases, key=lambda c: c.record):
-        arguments = {key: getattr(value, "name", value) for key, value in one.arguments.items()}
-        groups.setdefault(repr(sorted(arguments.items())), []).append(one)
-    return list(groups.values())
-
-
-def split(plan: Plan, cases: Sequence[Case]) -> tuple[list[list[Case]], list[Case]]:
-    """Return the configurations that calibrate, and the cases of the accelerator and engine that validate."""
+def split(plan: Plan, cases: Sequence[Case]) -> tuple[list[list[Case]], list[Case], list[Case]]:
+    """Return the configurations that calibrate, the cases that validate, and runs of either under earlier releases of the software."""
     own = [one for one in cases if one.skipped is None and (one.accelerator, one.engine) == (plan.accelerator, plan.engine) and _is_taken(one)]
-    groups = configurations([one for one in own if one.family in plan.families])
+    old = superseded(own)
+    groups = configurations([one for one in own if one.family in plan.families and one.record not in old])
     chosen = groups if plan.all_rows else groups[::2]
-    records = {one.record for group in chosen for one in group}
-    return chosen, [one for one in own if one.record not in records]
+    used = {one.record for group in chosen for one in group}
+    return chosen, [one for one in own if one.record not in used | old], [one for one in own if one.record in old]
 
 
 def _is_taken(one: Case) -> bool:
@@ -127,12 +121,11 @@ def _is_taken(one: Case) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Material:
-    """What a fit is made of and tried on: step times and powers, to calibrate and to validate."""
+    """What a fit is made of and tried on: step times and powers to calibrate, and the others by quantity and role."""
 
     times: list[Observation]
     powers: list[Observation]
-    unseen_times: list[Observation]
-    unseen_powers: list[Observation]
+    unseen: dict[tuple[str, str], list[Observation]]
 
 
 def material(plan: Plan, path: Path | str | None = None) -> Material:
@@ -142,14 +135,15 @@ def material(plan: Plan, path: Path | str | None = None) -> Material:
         CalibrationError: None is of this accelerator and engine.
         SpecError: The reference files are not there.
     """
-    groups, rest = split(plan, chosen_cases(None, path))
+    groups, rest, older = split(plan, chosen_cases(None, path))
     if not groups:
         raise CalibrationError(f"{plan.name}: no measured runs")
     times = [observation(one, 1.0 / len(group)) for group in groups for one in group]
     metered = metered_cases(path) if plan.metered else []
     own = [(one, power_w) for one, power_w in metered if (one.accelerator, one.engine) == (plan.accelerator, plan.engine)]
     powers = {used: [power_observation(*pair) for pair in own if (str(plan.metered) in pair[0].record) is used] for used in (True, False)}
-    return Material(times, powers[True], [observation(one) for one in rest], powers[False])
+    unseen = {("time", VALIDATED): [observation(one) for one in rest], ("time", OLDER): [observation(one) for one in older]}
+    return Material(times, powers[True], {**unseen, ("power", VALIDATED): powers[False]})
 
 
 def document(plan: Plan, path: Path | str | None = None) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -167,9 +161,9 @@ def document(plan: Plan, path: Path | str | None = None) -> tuple[dict[str, Any]
     found = fit(rows, prior_for(loading.accelerator(plan.accelerator), "none"), coefficients)
     kinds = ["time"] * len(given.times) + ["power"] * len(given.powers)
     lines = [(row.name, kind, "calibrated", value) for row, kind, value in zip(rows, kinds, found.residual_of_row, strict=True)]
-    for kind, unseen in (("time", given.unseen_times), ("power", given.unseen_powers)):
-        lines += [(row.name, kind, "validated", math.log(row.predicted(found.all_coefficients) / row.measured)) for row in unseen]
-    if plan.all_rows or not given.unseen_times:
+    for (kind, role), unseen in given.unseen.items():
+        lines += [(row.name, kind, role, math.log(row.predicted(found.all_coefficients) / row.measured)) for row in unseen]
+    if plan.all_rows:
         lines += [(name, "time", "left out", value) for name, value in leave_one_out(rows, found).items()]
     table = pd.DataFrame([(plan.name, *line) for line in lines], columns=["calibration", "record", "quantity", "role", "log_error"])
     table["error_pct"] = 100.0 * np.expm1(table.log_error)

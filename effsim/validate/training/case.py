@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class Case:
         measured_step_time_s: Of one optimizer step [s], as stated or from the stated throughput.
         assumed: What the record does not state, and where the value was taken from; empty where all is stated.
         skipped: Why the record cannot be compared; None where it can.
+        release: Of the software, where a source has runs of the same configuration under several; they sort by it.
     """
 
     record: str
@@ -39,6 +40,7 @@ class Case:
     measured_step_time_s: float
     assumed: str = ""
     skipped: str | None = None
+    release: str = ""
 
     @property
     def accelerator(self) -> str:
@@ -74,7 +76,22 @@ def case(record: Record, family: str, mapper: Mapper) -> Case:
         setup = mapper(record)
     except NotStatedError as reason:
         return Case(record["id"], family, {}, 0.0, skipped=str(reason))
-    return Case(record["id"], family, setup.arguments, setup.measured_step_time_s, "; ".join(setup.assumed))
+    release = str(record["inputs"].get("container", ""))
+    return Case(record["id"], family, setup.arguments, setup.measured_step_time_s, "; ".join(setup.assumed), None, release)
+
+
+def configurations(cases: Sequence[Case]) -> list[list[Case]]:
+    """Return cases grouped by configuration: runs of the same arguments (other releases, other submitters) stay together, oldest first."""
+    groups: dict[str, list[Case]] = {}
+    for one in sorted((c for c in cases if c.skipped is None), key=lambda c: (c.release, c.record)):
+        arguments = {key: getattr(value, "name", value) for key, value in one.arguments.items()}
+        groups.setdefault(repr(sorted(arguments.items())), []).append(one)
+    return sorted(groups.values(), key=lambda group: group[0].record)
+
+
+def superseded(cases: Sequence[Case]) -> frozenset[str]:
+    """Return the records of runs whose configuration ran again under a later release."""
+    return frozenset(one.record for group in configurations(cases) for one in group if one.release < group[-1].release)
 
 
 def read(name: str, path: Path | str | None = None) -> list[Record]:

@@ -13,7 +13,7 @@ from effsim.errors import EffSimError, InfeasibleError, SpecError
 from effsim.specs import loading
 from effsim.specs.models import model
 from effsim.validate.mlenergy import model_class
-from effsim.validate.training.case import Case
+from effsim.validate.training.case import Case, superseded
 from effsim.validate.training.families import FAMILIES, cases
 
 WORST: Final = 3
@@ -39,14 +39,18 @@ def estimate_of(one: Case, calibration: Any = "none") -> tuple[TrainingEstimate,
 def predictions(chosen: Iterable[Case], calibration: str = "none", *, by_case: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Return one row per case: measured and predicted step time, signed error, 90 % interval, and why it is absent where it is.
 
-    ``error_pct`` is predicted over measured less 1, in percent; ``inside`` whether the interval holds the measurement.
+    ``error_pct`` is predicted over measured less 1, in percent; ``inside`` whether the interval holds the measurement;
+    ``older_release`` whether the same configuration ran again under a later release of the software.
 
     Args:
         chosen: Cases.
         calibration: As :func:`effsim.estimate_training` takes it.
         by_case: Calibrations of single records, which win.
     """
-    return pd.DataFrame([_predicted(one, (by_case or {}).get(one.record, calibration)) for one in chosen])
+    listed = list(chosen)
+    old = superseded(listed)
+    rows = [_predicted(one, (by_case or {}).get(one.record, calibration)) | {"older_release": one.record in old} for one in listed]
+    return pd.DataFrame(rows)
 
 
 def _predicted(one: Case, calibration: Any) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def _kind(one: Case) -> str | None:
     return model_class(model(one.arguments["model"])) if one.arguments else None
 
 
-def summary(rows: pd.DataFrame, by: tuple[str, ...] = ("family", "accelerator", "kind")) -> pd.DataFrame:
+def summary(rows: pd.DataFrame, by: tuple[str, ...] = ("family", "accelerator", "kind", "older_release")) -> pd.DataFrame:
     """Return errors by group: records, those skipped and refused, median, mean and signed median error, share inside, worst records."""
     skipped = rows.skipped.notna()
     groups = rows[~skipped].groupby(list(by), sort=True)
