@@ -65,7 +65,7 @@ def notes(uses: Sequence[Use], site: Site | None) -> tuple[str, ...]:
         words = f"{PRICED.get(name, name.replace('_', ' '))} of {spec.name}"
         if figure is None and (kind == "site" or name in PRICED):
             absent.append(words)
-        elif figure is not None and not _has_range(figure):
+        elif figure is not None and figure.value != 0.0 and not _has_range(figure):
             exact.append(words)
     said = []
     if absent:

@@ -54,7 +54,7 @@ METRICS: Final[dict[str, Metric]] = {
     "output_tokens_per_s": Metric("output tokens", "tokens/s"),
     "step_time_s": Metric("step time", "s"),
     "mfu": Metric("MFU", "1"),
-    "tokens_per_s": Metric("tokens", "tokens/s"),
+    "tokens_per_s": Metric("throughput", "tokens/s"),
     "duration_days": Metric("whole run", "days"),
     "goodput": Metric("effective training time", "1"),
     "trained_billion_tokens": Metric("tokens trained", "B tokens"),
@@ -90,6 +90,32 @@ METRICS: Final[dict[str, Metric]] = {
     "output_tokens_per_charge": Metric("output tokens per charge", "count"),
 }
 """In the order of the table. Rent covers the servers and their electricity; owned machines pay for both apart."""
+
+
+PARENTS: Final = {
+    f"{part}_usd{per}": (f"owned_usd{per}", f"cost, {words}")
+    for per in ("", "_per_million_output_tokens")
+    for part, words in (("hardware", "machines"), ("electricity", "electricity"))
+}
+"""Row that is part of another -> that other, and its own words where the other is absent."""
+
+
+class Words(NamedTuple):
+    """What a scenario calls its things: ``device`` where a machine is one phone, laptop or board; ``samples`` where no text is seen."""
+
+    device: bool = False
+    samples: bool = False
+
+    def label(self, key: str, keys: Any) -> str:
+        """Return the words of a row in a table of rows."""
+        parent, alone = PARENTS.get(key, (None, ""))
+        label = METRICS[key].label if parent is None or parent in keys else alone
+        label = label.replace("servers", "device").replace("accelerators", "accelerator") if self.device else label
+        return label.replace("tokens", "samples") if self.samples else label
+
+    def unit(self, unit: str) -> str:
+        """Return a unit."""
+        return unit.replace("token", "sample") if self.samples else unit
 
 
 def site_values(totals: Account, device: Device | None) -> dict[str, float | None]:
@@ -140,13 +166,14 @@ def per_output_token(totals: Account, output_tokens: int, all_tokens: int) -> di
     }
 
 
-def quantities(median: Values, ends: Ends, provenance: Provenance) -> dict[str, Quantity]:
+def quantities(median: Values, ends: Ends, provenance: Provenance, words: Words) -> dict[str, Quantity]:
     """Return the rows of a column, in the order of :data:`METRICS`; rows absent everywhere stay out.
 
     Args:
         median: At the medians of what is not known.
         ends: For each independent cause of doubt, the values at both ends of its 90 % interval.
         provenance: Of the whole.
+        words: What the scenario calls its things.
     """
     found = {}
     for key, metric in METRICS.items():
@@ -154,7 +181,7 @@ def quantities(median: Values, ends: Ends, provenance: Provenance) -> dict[str, 
         if value is None:
             continue
         low, high = combine(value, [[at.get(key) for at in cause] for cause in ends.values()]) if ends else (None, None)
-        found[key] = Quantity(value, metric.unit, low, high, provenance, metric.scope)
+        found[key] = Quantity(value, words.unit(metric.unit), low, high, provenance, metric.scope)
     return found
 
 
@@ -225,6 +252,6 @@ def combine(value: float, ends: Sequence[Sequence[float | None]]) -> tuple[float
     return value * math.exp(-math.sqrt(down)), value * math.exp(math.sqrt(up))
 
 
-def labels(keys: Any) -> dict[str, str]:
+def labels(keys: Any, words: Words) -> dict[str, str]:
     """Return the words of metrics."""
-    return {key: METRICS[key].label for key in METRICS if key in keys}
+    return {key: words.label(key, keys) for key in METRICS if key in keys}

@@ -2,23 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from effsim._version import __version__
 from effsim.results import ScenarioReport, Variant, weakest
 from effsim.run.folder import require_writable, write_folder
-from effsim.run.metrics import Ends, differences, labels, quantities
+from effsim.run.machines import resolve_node
+from effsim.run.metrics import Ends, Words, differences, labels, quantities
 from effsim.run.names import check_names, engine_of
 from effsim.run.outcome import Outcome
 from effsim.run.pool import Job, run_jobs
 from effsim.run.serving import limited
 from effsim.specs import loading
+from effsim.specs.model import Mlp
+from effsim.specs.models import model
 from effsim.specs.scenario import Scenario, load_scenario, variants
 from effsim.specs.site import Site
 from effsim.units import JOULES_PER_KWH
 
 Progress = Callable[[str, float], None]
 MEDIAN, FAST, SLOW = 0, -1, 1
+HANDY: Final = {"phone", "edge", "apple_silicon", "workstation_gpu", "cpu"}
+"""Classes of accelerators of which one makes a device, not a server."""
 
 
 class Settings(NamedTuple):
@@ -67,7 +72,7 @@ def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | N
         name=whole.name,
         kind=whole.kind,
         variants=tuple(columns),
-        labels=labels({key for column in columns for key in column.metrics}),
+        labels=labels({key for column in columns for key in column.metrics}, words_of(whole)),
         summary=base.summary,
         metadata=_metadata(whole, base, outcomes),
     )
@@ -85,7 +90,16 @@ def _column(whole: Scenario, index: int, runs: Sequence[Sequence[Outcome]], sett
         return Variant(name, {}, changes, infeasible=median.infeasible)
     ends = _ends(runs[index]) if settings.intervals else {}
     apart = differences(median.values, ends, base.values, _ends(runs[0])) if index and ends else {}
-    return Variant(name, quantities(median.values, ends, median.provenance), changes, notes=median.notes, difference_intervals=apart)
+    return Variant(name, quantities(median.values, ends, median.provenance, words_of(whole)), changes, notes=median.notes, difference_intervals=apart)
+
+
+def words_of(scenario: Scenario) -> Words:
+    """Return what a scenario calls its machines and what they process."""
+    single = True
+    for machines in scenario.fleet:
+        accelerator = loading.accelerator(machines.accelerator)
+        single &= accelerator.device_class in HANDY and resolve_node(machines, accelerator).accelerators_per_node == 1
+    return Words(device=single, samples=isinstance(model(scenario.model), Mlp))
 
 
 def _ends(runs: Sequence[Outcome]) -> Ends:
@@ -116,6 +130,8 @@ def _site_words(site: Site) -> str:
 
 
 def _workload_words(whole: Scenario, base: Outcome) -> str | None:
+    if whole.training is not None and words_of(whole).samples:
+        return f"global batch {whole.training.global_batch_size} samples"
     if whole.training is not None:
         return f"global batch {whole.training.global_batch_size} x {whole.training.sequence_length} tokens"
     assumed = base.summary.get("assumptions")

@@ -2,12 +2,14 @@
 
 import io
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from effsim.errors import SpecError
 from effsim.report.table import change, number, render, save_svg, tables
 from effsim.results import Quantity, ScenarioReport, Variant
 
@@ -63,6 +65,53 @@ def test_an_absent_number_is_a_dash_and_never_zero():
     line = next(line for line in text_of(shown).splitlines() if "cost" in line)
     assert "–" in line  # noqa: RUF001
     assert "+100 %" in text_of(shown)
+
+
+def columns(base, other, labels, **given_other):
+    return ScenarioReport("t", "serving", (Variant("base", base, {}), Variant("other", other, {}, **given_other)), labels, {}, {})
+
+
+def test_rows_of_one_family_have_the_unit_that_suits_the_base():
+    base = {"ttft_p90_s": Quantity(0.4, "s"), "ttft_p99_s": Quantity(3.0, "s"), "tpot_p50_s": Quantity(0.05, "s"), "part_usd": Quantity(1.0, "$")}
+    lines = text_of(columns(base, base, {"ttft_p90_s": "TTFT p90", "ttft_p99_s": "TTFT p99", "tpot_p50_s": "TPOT p50"})).splitlines()
+    unit = {words: next(line for line in lines if words in line).split("│")[1].split()[-1] for words in ("TTFT p90", "TTFT p99", "TPOT p50")}
+    assert unit == {"TTFT p90": "s", "TTFT p99": "s", "TPOT p50": "ms"}
+    assert "0.400" in next(line for line in lines if "TTFT p90" in line)
+    small, large = {"server_kw": Quantity(0.012, "kW")}, {"server_kw": Quantity(1.2, "kW")}
+    assert "12.0" in text_of(columns(small, large, {"server_kw": "power, device"}))
+
+
+def test_shares_differ_in_percentage_points():
+    text = text_of(columns({"slo": Quantity(0.9, "1")}, {"slo": Quantity(0.45, "1")}, {"slo": "within the SLO"}))
+    assert "45.0  −45 pp" in text  # noqa: RUF001
+
+
+def test_the_legend_speaks_of_intervals_only_where_there_are_some():
+    exact, wide = {"server_kw": Quantity(1.0, "kW")}, {"server_kw": Quantity(1.0, "kW", 0.5, 2.0)}
+    assert "quantile" not in text_of(columns(exact, exact, {"server_kw": "power"}))
+    assert "quantile" in text_of(columns(wide, wide, {"server_kw": "power"}))
+    assert "difference" not in text_of(report(1))
+
+
+def test_the_interval_of_a_difference_stands_where_it_fits():
+    base, other = {"server_kw": Quantity(1.0, "kW", 0.5, 2.0)}, {"server_kw": Quantity(0.65, "kW", 0.3, 1.4)}
+    shown = columns(base, other, {"server_kw": "power"}, difference_intervals={"server_kw": (-0.38, -0.33)})
+    assert "−35 % [−38, −33]" in text_of(shown)  # noqa: RUF001
+    assert "[−38" not in text_of(shown, 80)  # noqa: RUF001
+    metric = shown.to_dict()["variants"][1]["metrics"]["server_kw"]
+    assert (metric["difference_low"], metric["difference_high"]) == (-0.38, -0.33)
+
+
+def test_a_note_of_all_is_said_once():
+    shown = columns({}, {}, {}, notes=("no price",))
+    assert "other: no price" in text_of(shown)
+    both = ScenarioReport("t", "serving", tuple(Variant(name, {}, {}, notes=("no price",)) for name in ("a", "b")), {}, {}, {})
+    assert text_of(both).count("no price") == 1
+
+
+def test_a_picture_that_cannot_be_written_is_one_message():
+    with pytest.raises(SpecError, match="the picture cannot be written"):
+        save_svg(report(), Path("/proc/a.svg"))
 
 
 @given(st.floats(1e-12, 1e12))

@@ -12,7 +12,8 @@ from effsim.cost import step
 from effsim.documents import read_yaml
 from effsim.errors import EffSimError, InfeasibleError, SpecError
 from effsim.run import Settings, run
-from effsim.run.metrics import METRICS, combine
+from effsim.run.metrics import METRICS, Words, combine, labels
+from effsim.run.scenario import words_of
 from effsim.specs.scenario import load_scenario
 from tests.run.fakes import SCENARIO, fake_step_model
 
@@ -169,3 +170,22 @@ def test_shares_of_zero_take_the_outermost_values():
 
 def test_every_row_has_words_and_a_unit():
     assert all(metric.label and metric.unit for metric in METRICS.values())
+
+
+def test_words_fit_what_is_used():
+    phone = Words(device=True).label("server_kw", METRICS)
+    assert (phone, Words().label("server_kw", METRICS)) == ("power, device", "power, servers")
+    assert words_of(load_scenario("phone-assistant")) == Words(device=True)
+    assert words_of(load_scenario("chat-70b-h100")) == Words()
+    assert words_of(load_scenario("founding-article")) == Words(device=True, samples=True)
+
+
+def test_a_part_without_its_whole_stands_alone():
+    assert labels(["owned_usd", "electricity_usd"], Words())["electricity_usd"] == "- of which electricity"
+    assert labels(["electricity_usd"], Words())["electricity_usd"] == "cost, electricity"
+
+
+def test_what_sees_no_text_counts_samples():
+    report = run("founding-article", settings=Settings(workers=1, intervals=False))
+    assert report.base.metrics["site_j_per_token"].unit == "J/sample"
+    assert "token" not in " ".join([*report.labels.values(), *(metric.unit for metric in report.base.metrics.values()), report.metadata["workload"]])
