@@ -172,3 +172,26 @@ def test_vllm_takes_smaller_defaults_on_smaller_devices(accelerator: str, expect
 def test_an_engine_without_small_defaults_has_one_pair() -> None:
     assert loading.engine("sglang").defaults_for(8e9, "a100_pcie_40gb") == (1024, 8192)
     assert loading.engine("megatron").defaults_for(8e9, "h100_sxm") == (None, None)
+
+
+@pytest.mark.parametrize("name", sorted(catalog.files("accelerators")))
+def test_a_board_joins_what_its_node_joins(name: str) -> None:
+    """Where both name the same fast network: the domains agree, and the rate of the accelerator lies in the network's range."""
+    accelerator = loading.accelerator(name)
+    links, node = accelerator.scale_up, loading.node(accelerator.default_node or "")
+    if links is None or links.network != node.scale_up_network:
+        return
+    assert links.domain_size == node.scale_up_domain
+    figure = loading.network(links.network).bandwidth
+    assert (figure.low or figure.value) <= links.bandwidth.value <= (figure.high or figure.value)
+
+
+def test_the_gpu_and_its_grace_stay_within_the_module() -> None:
+    """1000 W for GPU, CPU and LPDDR5X together; the rest of the host, about 90 W, lies outside."""
+    gpu, host = loading.accelerator("gh200"), loading.node("gh200_node")
+    assert gpu.tdp.value + host.host_busy_power.value - 90.0 <= 1000.0
+
+
+@pytest.mark.parametrize("name", ["m1_ultra", "m2_ultra", "m3_ultra"])
+def test_ultra_chips_stand_in_a_desktop(name: str) -> None:
+    assert loading.accelerator(name).default_node == "mac_studio"

@@ -114,7 +114,7 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         parallelism=parallelism,
         numerics=formats,
         prior=prior_for(acc, settings.calibration, software.name),
-        fabric=fabric_of(acc, host, loading.network(settings.network) if settings.network else None),
+        fabric=fabric_of(acc, host, loading.network(settings.network) if settings.network else None, parallelism.accelerators),
         table=lower(net, _lowered(parallelism, settings.phase), formats, settings.phase),
         power_limit_w=acc.check_power_limit(number_or_none("power_limit_w", settings.power_limit_w)),
         memory_utilization=software.memory_utilization.value if utilization is None else utilization,
@@ -142,13 +142,19 @@ def _lowered(parallelism: Parallelism, phase: str) -> Parallelism:
 HOST_LATENCY_S = 5e-6  # of a copy over PCIe, from call to last byte; NVIDIA, CUDA C++ Best Practices Guide (2025); wide
 
 
-def fabric_of(accelerator: Accelerator, node: Node | None, between: Network | None = None) -> Fabric:
+def fabric_of(accelerator: Accelerator, node: Node | None, between: Network | None = None, accelerators: int = 1) -> Fabric:
     """Return the two levels of network around an accelerator, and its link to the host.
 
-    Inside: the accelerator's own links, else the node's bus. Outside: the network given, else the node's.
+    Inside: the accelerator's own links, else the node's bus. Outside: the network given, else the node's. Bridges that join fewer cards
+    than the node's bus are inside, with the bus outside, for jobs of one node, and left out of account for larger ones.
     """
     inner, domain = _inner(accelerator, node)
     host = Level(HOST_LATENCY_S, accelerator.host_link.value) if accelerator.host_link else None
+    if node is not None and node.scale_up_network is not None and domain < min(accelerators, node.scale_up_domain):
+        bus = _bus(accelerator, node.scale_up_network)
+        if accelerators <= node.scale_up_domain:
+            return Fabric(domain, inner, bus, host)
+        inner, domain = bus, node.scale_up_domain
     if between is not None:
         return Fabric(domain, inner, _level(between, between.bandwidth.value), host)
     if node is None or node.scale_out_network is None:
@@ -166,9 +172,12 @@ def _inner(accelerator: Accelerator, node: Node | None) -> tuple[Level | None, i
         return _level(links, accelerator.scale_up.bandwidth.value), max(domain, 1)
     if node is None or node.scale_up_network is None:
         return None, 1
-    bus = loading.network(node.scale_up_network)
-    rate = min(bus.bandwidth.value, accelerator.host_link.value) if accelerator.host_link else bus.bandwidth.value
-    return _level(bus, rate), node.scale_up_domain
+    return _bus(accelerator, node.scale_up_network), node.scale_up_domain
+
+
+def _bus(accelerator: Accelerator, network: str) -> Level:
+    bus = loading.network(network)
+    return _level(bus, min(bus.bandwidth.value, accelerator.host_link.value) if accelerator.host_link else bus.bandwidth.value)
 
 
 def _level(network: Network, bytes_per_s: float) -> Level:
