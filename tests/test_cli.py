@@ -18,7 +18,7 @@ from effsim.cli import app
 ROOT = Path(__file__).parent.parent
 RUN = CliRunner()
 COMMANDS = [[], ["estimate"], ["estimate", "serving"], ["estimate", "training"], ["run"], ["specs"], ["specs", "list"], ["specs", "show"]]
-COMMANDS += [["validate", "training"], ["validate", "power"]]
+COMMANDS += [["validate", "training"], ["validate", "power"], ["validate", "training-fit"]]
 COMMANDS += [["specs", "check"], ["specs", "import-hf"], ["validate"], ["validate", "mlenergy"], ["optimize"], ["optimize", "parallelism"]]
 COMMANDS += [["optimize", "choices"]]
 SERVING = ["estimate", "serving", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm"]

@@ -50,6 +50,7 @@ NOISE_FLOOR: Final = 0.01  # of a published step time: rounding of TFLOP/s to wh
 NOISE_START: Final = 0.05
 PASSES: Final = 3
 STEP: Final = 1e-3  # of a prior standard deviation, for the Jacobian
+INFORMED: Final = 0.9  # posterior over prior standard deviation, above which a coefficient counts as not fitted
 NORMAL_MAD: Final = 1.4826  # standard deviation of a normal over the median of its absolute values
 
 
@@ -228,6 +229,8 @@ def remembered(predicted: Callable[[Coefficients], float]) -> Callable[[Coeffici
 def calibration_document(found: Fit, name: str, belongs: tuple[str, str], sources: tuple[str, str], discrepancy_log_sd: Mapping[str, float]) -> dict[str, Any]:
     """Return a fit as a :class:`~effsim.specs.calibration.Calibration` document.
 
+    Coefficients that the runs say next to nothing about are left out: those of the class prior hold.
+
     Args:
         found: The fit.
         name: Of the calibration and its file.
@@ -237,6 +240,7 @@ def calibration_document(found: Fit, name: str, belongs: tuple[str, str], source
     """
     base = loading.calibration(found.prior.name).coefficients
     used = ", ".join(found.residual)
+    told = [place for place, key in enumerate(found.coefficients) if found.log_sd[key] < INFORMED * found.prior.log_sd[key]]
     return {
         "name": name,
         "kind": "posterior",
@@ -247,9 +251,9 @@ def calibration_document(found: Fit, name: str, belongs: tuple[str, str], source
         "discrepancy_log_sd": {output: _rounded(value) for output, value in discrepancy_log_sd.items()},
         "coefficients": {
             key: {"value": _rounded(found.median[key]), "unit": base[key].unit, "log_sd": _rounded(found.log_sd[key]), "kind": "fitted", "source": "fit"}
-            for key in found.coefficients
+            for key in (found.coefficients[place] for place in told)
         },
-        "correlation": [[round(value, 3) for value in row] for row in found.correlation],
+        "correlation": [[round(found.correlation[row][column], 3) for column in told] for row in told],
     }
 
 

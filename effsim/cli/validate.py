@@ -88,3 +88,25 @@ def power(
     ):
         print_table(columns, [tuple(row[name] for name in columns) for row in rows], f"calibration: {calibration}")
     return None
+
+
+@app.command("training-fit")
+def training_fit(
+    folder: Annotated[Path, typer.Argument(help="Where the calibration files go, one per accelerator and engine.")],
+    name: Annotated[list[str] | None, typer.Option(help="Only this calibration, such as gb200_megatron; may be repeated.")] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder of the reference files; none: looked up in EFFSIM_DATA.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit coefficients to published training runs, some to calibrate and others to validate, and write them as calibrations."""
+    from effsim.calibrate.training_fit import write_calibration
+    from effsim.results import plain
+    from effsim.validate.training.calibrated import calibrate, calibration_errors
+
+    documents, table = calibrate(path, name or ())
+    for key, document in documents.items():
+        write_calibration(folder / f"{key}.yaml", document)
+    rows = plain(calibration_errors(table))
+    if as_json:
+        return print_json({"summary": rows, "rows": plain(table)})
+    columns = ("calibration", "quantity", "role", "rows", "median_ape_pct", "mape_pct", "median_error_pct")
+    return print_table(columns, [tuple(row[column] for column in columns) for row in rows])

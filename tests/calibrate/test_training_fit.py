@@ -119,6 +119,8 @@ def test_a_written_calibration_is_read_back(found: Fit, tmp_path: Path) -> None:
     again = prior_for(loading.accelerator("h100_sxm"), str(tmp_path / "h100_sxm_made-up.yaml"))
     assert again.median.gemm_efficiency == pytest.approx(found.median["gemm_efficiency"], rel=1e-3)
     assert again.median.link_efficiency == PRIOR.median.link_efficiency
+    assert set(document["coefficients"]) == set(CHOSEN[:3]), "nothing was learned about scans"
+    assert np.shape(document["correlation"]) == (3, 3)
     assert again.discrepancy_log_sd["time"] == 0.04
     assert again.provenance == "calibrated"
 

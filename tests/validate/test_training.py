@@ -2,16 +2,19 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from effsim.cost.device import prior_for
 from effsim.errors import SpecError
+from effsim.specs import loading
 from effsim.specs.models import model
 from effsim.validate.training import FAMILIES, cases, chosen_cases, predictions, report, skipped, summary
-from effsim.validate.training.calibrated import PLANS, split
+from effsim.validate.training.calibrated import PLANS, calibrate, calibration_errors, document, observation, split
 from effsim.validate.training.case import ENERGY_FILE, THROUGHPUT_FILE, Case, configurations, superseded
 from effsim.validate.training.energy import node_behind, power_report, reported_trainings
 
@@ -231,6 +234,31 @@ def test_a_run_that_seems_not_to_fit_is_timed_all_the_same(mapped) -> None:
     assert row.does_not_fit is None
     assert "does not fit" in crowded.does_not_fit
     assert crowded.predicted_step_time_s > 0.0
+
+
+def test_runs_of_a_known_machine_give_its_coefficients_back(mapped, tmp_path: Path) -> None:
+    shapes = [(name, sequence, micro) for name in ("MPT-1b", "MPT-3b") for sequence, micro in ((1024, 16), (2048, 8), (8192, 2), (16384, 1))]
+    records = [
+        {**changed(MPT, model=name, seq_len=sequence, micro_batch_size=micro, global_batch_size=8 * micro), "id": f"mpt_{name}_{sequence}"}
+        for name, sequence, micro in shapes
+    ]
+    known = prior_for(loading.accelerator("a100_sxm_40gb"), "none").median
+    truth = replace(known, gemm_efficiency=0.62, attention_efficiency=0.31)
+    for record, one in zip(records, sorted(mapped(*records), key=lambda c: [r["id"] for r in records].index(c.record)), strict=True):
+        record["measured"] = {"tokens_per_s": one.tokens_per_step / observation(one).predicted(truth)}
+    mapped(*records)
+    plan = next(plan for plan in PLANS if plan.name == "a100_sxm_40gb_fsdp")
+    found, table = document(plan, tmp_path)
+    assert found["coefficients"]["gemm_efficiency"]["value"] == pytest.approx(0.62, rel=0.03)
+    assert found["coefficients"]["attention_efficiency"]["value"] == pytest.approx(0.31, rel=0.1)
+    assert table[table.role == "validated"].error_pct.abs().max() < 5.0
+    assert table.role.value_counts().to_dict() == {"calibrated": 4, "validated": 4}
+    assert calibration_errors(table).rows.sum() == 8
+
+
+def test_an_unknown_calibration_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SpecError, match="gb200_megatron"):
+        calibrate(names=["gb200_megatro"])
 
 
 def test_an_unknown_family_is_refused_with_the_nearest() -> None:

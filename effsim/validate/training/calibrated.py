@@ -18,8 +18,9 @@ from effsim.calibrate.training_fit import (
     leave_one_out,
     remembered,
 )
+from effsim.catalog import suggest
 from effsim.cost.device import COEFFICIENTS, Coefficients, prior_for
-from effsim.errors import CalibrationError, EffSimError
+from effsim.errors import CalibrationError, EffSimError, SpecError
 from effsim.specs import loading
 from effsim.validate.training.case import Case, configurations, superseded
 from effsim.validate.training.energy import metered_cases
@@ -184,9 +185,13 @@ def calibrate(path: Path | str | None = None, names: Sequence[str] = ()) -> tupl
     """Return the calibrations of all plans (or those named) and the errors of their rows.
 
     Raises:
-        SpecError: The reference file is not there.
+        SpecError: A name is that of no plan, or a reference file is not there.
     """
-    made = [document(plan, path) for plan in PLANS if not names or plan.name in names]
+    known = {plan.name: plan for plan in PLANS}
+    strange = [name for name in names if name not in known]
+    if strange:
+        raise SpecError(f"name: unknown {strange[0]!r}; {suggest(strange[0], known)}allowed: {', '.join(known)}")
+    made = [document(known[name], path) for name in names or known]
     return {calibration["name"]: calibration for calibration, _ in made}, pd.concat([table for _, table in made], ignore_index=True)
 
 
