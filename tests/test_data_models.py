@@ -79,3 +79,10 @@ def test_every_language_model_says_how_long_its_context_is(name: str) -> None:
     if isinstance(found, Transformer):
         assert found.max_context_tokens is not None
         assert found.max_context_tokens >= 512
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_recalled_is_called_assumed(name: str) -> None:
+    found = model(name)
+    for _, figure in figures(found):
+        assert ("recalled" in found.sources[figure.source].title) == (figure.kind == "assumed")
