@@ -181,6 +181,8 @@ def quantities(median: Values, ends: Ends, provenance: Provenance, words: Words)
         if value is None:
             continue
         low, high = combine(value, [[at.get(key) for at in cause] for cause in ends.values()]) if ends else (None, None)
+        if high is not None and metric.unit == "1":
+            high = max(value, min(high, 1.0))
         found[key] = Quantity(value, words.unit(metric.unit), low, high, provenance, metric.scope)
     return found
 
@@ -235,21 +237,22 @@ def _spread(value: float, ends: Sequence[Sequence[float | None]]) -> tuple[float
 def combine(value: float, ends: Sequence[Sequence[float | None]]) -> tuple[float, float]:
     """Return the interval from independent causes: their distances on the logarithm add as squares.
 
-    Where a value is zero or absent and has no logarithm, the outermost values stand.
+    An end of zero has no logarithm: there the interval begins. Of a value of zero the outermost ends stand.
 
     >>> low, high = combine(100.0, [[50.0, 200.0], [100.0, 100.0]])
     >>> round(low, 9), round(high, 9)
     (50.0, 200.0)
     """
     present = [end for cause in ends for end in cause if end is not None]
-    if value <= 0.0 or any(end <= 0.0 for end in present):
+    if value <= 0.0:
         return min([value, *present]), max([value, *present])
     down = up = 0.0
     for cause in ends:
-        distances = [math.log(end / value) for end in cause if end is not None]
+        distances = [math.log(end / value) for end in cause if end is not None and end > 0.0]
         down += min([0.0, *distances]) ** 2
         up += max([0.0, *distances]) ** 2
-    return value * math.exp(-math.sqrt(down)), value * math.exp(math.sqrt(up))
+    least = min(present, default=value)
+    return value * math.exp(-math.sqrt(down)) if least > 0.0 else least, value * math.exp(math.sqrt(up))
 
 
 def labels(keys: Any, words: Words) -> dict[str, str]:

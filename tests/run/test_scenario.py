@@ -12,7 +12,7 @@ from effsim.cost import step
 from effsim.documents import read_yaml
 from effsim.errors import EffSimError, InfeasibleError, SpecError
 from effsim.run import Settings, run
-from effsim.run.metrics import METRICS, Words, combine, labels
+from effsim.run.metrics import METRICS, Words, combine, labels, quantities
 from effsim.run.scenario import words_of
 from effsim.specs.scenario import load_scenario
 from tests.run.fakes import SCENARIO, fake_step_model
@@ -165,7 +165,18 @@ def test_combined_intervals_hold_the_value_and_widen_with_each_cause(value, ends
 
 def test_shares_of_zero_take_the_outermost_values():
     assert combine(0.0, [[0.0, 0.2]]) == (0.0, 0.2)
-    assert combine(0.9, [[1.0, 0.0], [None, 0.9]]) == (0.0, 1.0)
+    assert combine(0.9, [[1.0, 0.0], [None, 0.9]]) == pytest.approx((0.0, 1.0))
+
+
+def test_an_end_of_zero_takes_nothing_from_the_other_end():
+    """Water: 0 to twice as much by its factor, half to twice as much by power."""
+    assert combine(10.0, [[0.0, 20.0], [5.0, 20.0]]) == pytest.approx((0.0, 10.0 * 2.0 ** (2.0**0.5)))
+
+
+def test_no_share_is_above_the_whole():
+    ends = {cause: ({"slo_attainment": 0.5}, {"slo_attainment": 1.0}) for cause in ("time", "chance")}
+    share = quantities({"slo_attainment": 0.9}, ends, "datasheet", Words())["slo_attainment"]
+    assert share.high == 1.0
 
 
 def test_every_row_has_words_and_a_unit():
