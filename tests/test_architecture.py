@@ -52,7 +52,7 @@ DIMENSIONLESS = {
     "value", "low", "high",  # the unit stands beside them, in a field of its own
     "log_sd", "discrepancy",  # of a natural logarithm
     "level",  # of confidence
-    "batch", "times", "weights", "expert_weights", "trained", "parameters",  # counts that may be fractions: sequences, repetitions, weights
+    "batch", "times", "weights", "expert_weights", "layer_weights", "trained", "parameters",  # counts that may be fractions: sequences, repetitions, weights
     "relative_sd", "rank_time_sd",  # of the mean
     "min_clock",  # of the full clock
     *(f"Coefficients.{name}" for name in ("idle_power", "static_power", "compute_power", "memory_power", "link_power")),  # of the TDP

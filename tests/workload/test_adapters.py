@@ -9,7 +9,7 @@ from effsim.workload.adapters import with_adapters
 from effsim.workload.operations import Parallelism
 from effsim.workload.training import backward
 
-TRAIN = Settings(precision="bf16", phase="train")
+TRAIN = Settings(precision="bf16", engine="megatron", phase="train")
 
 
 def table(name="llama-2-70b"):
