@@ -25,6 +25,7 @@ TIME_OUTPUTS = ("ttft_s", "tpot_s", "itl_s", "output_tokens_per_s", "total_token
 POWER_OUTPUTS = ("power_w", "server_power_w")
 ENERGY_OUTPUTS = ("energy_per_output_token_j", "server_energy_per_output_token_j", "energy_per_request_j")
 LIMIT_TOLERANCE = 1e-4
+DEFAULT_BUDGET = 8192  # tokens per iteration, for engines that have no limit of their own
 OUTPUTS = (*TIME_OUTPUTS, *POWER_OUTPUTS, *ENERGY_OUTPUTS)
 
 
@@ -110,7 +111,7 @@ def estimate_serving(  # noqa: PLR0913, PLR0917 -- the public contract
         prompt_tokens: Number or array.
         output_tokens: Number or array.
         engine: Name or spec.
-        max_num_batched_tokens: None: the engine's default.
+        max_num_batched_tokens: None: the engine's default on this device.
         power_limit_w: Per accelerator [W]; None: the TDP.
         node: None: the accelerator's default.
         network: Between nodes; None: the node's.
@@ -126,7 +127,8 @@ def estimate_serving(  # noqa: PLR0913, PLR0917 -- the public contract
     parallelism = Parallelism(tensor_parallel, pipeline_parallel, expert_parallel, data_parallel)
     settings = Settings(precision, kv_precision, engine, node, network, power_limit_w, gpu_memory_utilization, calibration, "serve", attention, sparsity)
     deployment = deploy(model, accelerator, parallelism, settings)
-    budget = (deployment.engine.max_num_batched_tokens or 8192) if max_num_batched_tokens is None else max_num_batched_tokens
+    own = deployment.engine.defaults_for(deployment.accelerator.memory.value, deployment.accelerator.name)[1]
+    budget = (own or DEFAULT_BUDGET) if max_num_batched_tokens is None else max_num_batched_tokens
     return estimate_load(deployment, batch, prompt_tokens, output_tokens, budget)
 
 

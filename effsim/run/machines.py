@@ -99,8 +99,9 @@ def _group(scenario: Scenario, machines: Machines, typical: tuple[float, float, 
     node = resolve_node(machines, accelerator)
     engine = engine_of(scenario)
     options = scenario.engine
-    max_num_seqs = options.max_num_seqs or engine.max_num_seqs or MAX_NUM_SEQS
-    max_tokens = options.max_num_batched_tokens or engine.max_num_batched_tokens or MAX_NUM_BATCHED_TOKENS
+    own_seqs, own_tokens = engine.defaults_for(accelerator.memory.value, accelerator.name)
+    max_num_seqs = options.max_num_seqs or own_seqs or MAX_NUM_SEQS
+    max_tokens = options.max_num_batched_tokens or own_tokens or MAX_NUM_BATCHED_TOKENS
     settings: dict[str, Any] = {
         "node": node,
         "precision": scenario.precision,
