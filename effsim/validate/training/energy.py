@@ -164,7 +164,7 @@ def _sharded(model: str, accelerators: int, sequences: int, sequence: int, preci
     }
 
 
-_LLAMA_1: Final = "2,048 accelerators and 4 M tokens a step (arXiv:2302.13971, section 2); fully sharded, attention repeated: assumed"
+_LLAMA_1: Final = "4 M tokens a step, 2,048 accelerators for 65B (arXiv:2302.13971, section 2); 512 for the smaller, fully sharded: assumed"
 _LLAMA_2: Final = "4 M tokens a step (arXiv:2307.09288, section 2.2); 1,024 accelerators, fully sharded, attention repeated: assumed"
 _OPT: Final = {
     **_sharded("opt-175b", 992, 992, 2048, "fp16"),
@@ -210,8 +210,8 @@ _LLAMA_405B: Final = {
     "engine": "megatron",
 }
 TRAININGS: Final[dict[str, Training]] = {
-    "LLaMA-7B": Training(_sharded("llama-7b", 2048, 2048, 2048), None, _LLAMA_1),
-    "LLaMA-13B": Training(_sharded("llama-13b", 2048, 2048, 2048), None, _LLAMA_1),
+    "LLaMA-7B": Training({**_sharded("llama-7b", 512, 2048, 2048), "micro_batch_size": 4}, None, _LLAMA_1),
+    "LLaMA-13B": Training({**_sharded("llama-13b", 512, 2048, 2048), "micro_batch_size": 4}, None, _LLAMA_1),
     "LLaMA-65B": Training(_sharded("llama-65b", 2048, 2048, 2048), None, _LLAMA_1),
     "Llama 2 7B": Training(_sharded("llama-2-7b", 1024, 1024, 4096), None, _LLAMA_2),
     "Llama 2 13B": Training(_sharded("llama-2-13b", 1024, 1024, 4096), None, _LLAMA_2),
