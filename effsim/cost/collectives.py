@@ -24,12 +24,16 @@ class Level:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fabric:
-    """Accelerators joined by ``inner`` in domains of ``domain``, and by ``outer`` (None: not at all) beyond; ``host``: to its host."""
+    """Accelerators joined by ``inner`` in domains of ``domain``, and by ``outer`` (None: not at all) beyond.
+
+    ``host``: the link to the host. ``once_per_domain``: routed tokens cross to another domain once, not once per expert there.
+    """
 
     domain: int
     inner: Level | None
     outer: Level | None
     host: Level | None = None
+    once_per_domain: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,8 +79,8 @@ def split_levels(axis: Axis, parallelism: Parallelism, domain: int) -> tuple[int
     return inside, ranks // inside
 
 
-def collective_cost(pattern: Collective, axis: Axis, parallelism: Parallelism, fabric: Fabric) -> LinearCost:
-    """Return the cost of a collective on an axis.
+def collective_cost(pattern: Collective, axis: Axis, parallelism: Parallelism, fabric: Fabric, copies: int = 1) -> LinearCost:
+    """Return the cost of a collective on an axis; ``copies`` of each token make up the payload of an all-to-all.
 
     Raises:
         SpecError: The ranks reach beyond the fast network and there is no other.
@@ -93,7 +97,31 @@ def collective_cost(pattern: Collective, axis: Axis, parallelism: Parallelism, f
     two = _flat(pattern, across, fabric.outer)
     if inside == 1:
         return two
+    if pattern == "all_to_all":
+        return _routed((inside, across), one.alpha_s[1] + two.alpha_s[1], fabric, copies)
     return _hierarchical(pattern, (inside, across), (one, two), fabric)
+
+
+def _routed(ranks: tuple[int, int], alpha_s: float, fabric: Fabric, copies: int) -> LinearCost:
+    """Return an all-to-all over two levels: what stays in the domain, and what leaves it.
+
+    Where the fabric's software sends a token once to each other domain, however many of its k experts lie there, and forwards it
+    inside, ``(n - 1)(1 - (1 - 1/n)^k)`` copies leave instead of ``k (n - 1) / n``, for n domains and experts chosen evenly. Source:
+    DeepSeek-V3 report, arXiv:2412.19437, section 3.2.2.
+    """
+    inside, across = ranks
+    inner, outer = fabric.inner, fabric.outer
+    if inner is None or outer is None:
+        return ZERO
+    size = inside * across
+    leaving, staying = (size - inside) / size, (inside - 1) / size
+    if fabric.once_per_domain:
+        distinct = (across - 1) * (1.0 - (1.0 - 1.0 / across) ** copies)
+        forwarded = leaving * (inside - 1) / inside
+        beta = (staying + forwarded) / inner.bytes_per_s + distinct / copies / outer.bytes_per_s
+    else:
+        beta = staying / inner.bytes_per_s + leaving / outer.bytes_per_s
+    return LinearCost((alpha_s, alpha_s), (beta, beta), (size - 1) / size)
 
 
 def _send(axis: Axis, parallelism: Parallelism, fabric: Fabric) -> LinearCost:
@@ -120,17 +148,9 @@ def _flat(pattern: Collective, n: int, level: Level | None) -> LinearCost:
 
 
 def _hierarchical(pattern: Collective, ranks: tuple[int, int], parts: tuple[LinearCost, LinearCost], fabric: Fabric) -> LinearCost:
-    """Reduce-scatter inside, the pattern across on 1/m of the buffer, all-gather inside; or its half; or both parts of an all-to-all."""
-    inside, across = ranks
-    one, two = parts
-    if pattern == "all_to_all":
-        n = inside * across
-        inner, outer = fabric.inner, fabric.outer
-        if inner is None or outer is None:
-            return ZERO
-        beta = (inside - 1) / n / inner.bytes_per_s + (n - inside) / n / outer.bytes_per_s
-        alpha = one.alpha_s[1] + two.alpha_s[1]
-        return LinearCost((alpha, alpha), (beta, beta), (n - 1) / n)
+    """Reduce-scatter inside, the pattern across on 1/m of the buffer, all-gather inside; or its half."""
+    inside, _ = ranks
+    _, two = parts
     first = _flat("reduce_scatter", inside, fabric.inner)
     passes = 2.0 if pattern == "all_reduce" else 1.0
     alpha = passes * first.alpha_s[1] + two.alpha_s[1]

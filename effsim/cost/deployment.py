@@ -105,6 +105,7 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         numerics(net, settings.precision, settings.kv_precision, dtypes(acc)), attention=settings.attention, sparsity=settings.sparsity
     )
     check_split(net, parallelism)
+    fabric = fabric_of(acc, host, loading.network(settings.network) if settings.network else None, parallelism.accelerators)
     utilization = number_or_none("gpu_memory_utilization", settings.memory_utilization, 1.0)
     return Deployment(
         model=net,
@@ -114,7 +115,7 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         parallelism=parallelism,
         numerics=formats,
         prior=prior_for(acc, settings.calibration, software.name),
-        fabric=fabric_of(acc, host, loading.network(settings.network) if settings.network else None, parallelism.accelerators),
+        fabric=dataclasses.replace(fabric, once_per_domain=software.routes_once_per_domain),
         table=lower(net, _lowered(parallelism, settings.phase), formats, settings.phase),
         power_limit_w=acc.check_power_limit(number_or_none("power_limit_w", settings.power_limit_w)),
         memory_utilization=software.memory_utilization.value if utilization is None else utilization,

@@ -140,7 +140,7 @@ def _wires(table: OpTable, fabric: Fabric) -> list[LinearCost]:
     for op in table.operations[len(table.operations) - table.num_collectives :]:
         if op.collective is None or op.axis is None:
             raise ValueError(f"{op.name}: a collective needs a pattern and an axis")
-        found.append(collective_cost(op.collective, op.axis, table.parallelism, fabric))
+        found.append(collective_cost(op.collective, op.axis, table.parallelism, fabric, op.copies))
     return found
 
 

@@ -19,6 +19,7 @@ class Engine(Sourced):
     memory_utilization: Ratio = Field(description="share of device memory that weights, KV cache and reserve may take")
     communication_overlap: Ratio = Field(description="share of the exchange of gradients and weights hidden behind computation")
     collective_overlap: Ratio | None = Field(default=None, description="share of the collectives of tensor and expert ranks hidden behind products; None: 0")
+    routes_once_per_domain: bool = Field(default=False, description="a token crosses to another node once, however many of its experts lie there (DeepEP)")
     repeats_last_product: bool = Field(default=True, description="full recomputation also repeats a layer's last product, whose output nothing needs")
     max_num_seqs: int | None = Field(default=None, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=1)

@@ -71,6 +71,7 @@ class Operation:
         dequantize_flop: Vector work per stored weight [FLOP].
         collective: Pattern, for kind ``collective``; ``payload`` is what each device contributes [bytes].
         axis: The ranks that take part.
+        copies: Of a token in an all-to-all: the experts that it goes to.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Operation:
     collective: Collective | None = None
     axis: Axis | None = None
     payload: Linear = dataclasses.field(default_factory=dict)
+    copies: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

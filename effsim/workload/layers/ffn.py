@@ -1,5 +1,7 @@
 """Feed-forward layers: dense and mixture of experts."""
 
+import dataclasses
+
 from effsim.errors import SpecError
 from effsim.specs.model import GATED, DenseFfn, MoeFfn
 from effsim.workload.features import ONE, TOKENS, Feature
@@ -122,7 +124,7 @@ def _exchange(low: Lowering, ffn: MoeFfn, count: float, name: str, width: int) -
     if p.expert == 1 or p.data == 1:
         return []
     sent = ffn.top_k * width * low.experts.activation_bytes / p.tensor
-    return [collective(name, count, "all_to_all", "expert", {TOKENS: sent})]
+    return [dataclasses.replace(collective(name, count, "all_to_all", "expert", {TOKENS: sent}), copies=ffn.top_k)]
 
 
 def _shared(low: Lowering, ffn: MoeFfn, count: float) -> list[Operation]:
