@@ -11,7 +11,7 @@ from effsim.cost.deployment import Settings, deploy
 from effsim.cost.device import Coefficients
 from effsim.cost.estimate import Estimate, number_arrays, whole_number
 from effsim.cost.serving import power_bounds_w, server_power
-from effsim.cost.storage import checkpoint_bytes
+from effsim.cost.storage import TOKEN_BYTES, Storage, checkpoint_bytes, transfer_energy_j
 from effsim.cost.training_memory import TrainingMemory, require_fit
 from effsim.cost.training_step import (
     PHASES,
@@ -54,6 +54,7 @@ class TrainingEstimate(Estimate):
         energy_j_per_step: Of all accelerators [J]; ``compute_j``, ``bubble_j``, ``exchange_j`` and ``update_j`` are its parts.
         host_energy_j_per_step: Of hosts, fans and power supplies [J]; absent where no node is known.
         network_energy_j_per_step: Of switches and optics outside the accelerators and their servers [J].
+        storage_energy_j_per_step: Of reading the step's tokens from storage [J]; checkpoints are written by the cluster, at its interval.
         checkpoint_bytes: Weights and optimizer state of the whole model.
     """
 
@@ -69,6 +70,7 @@ class TrainingEstimate(Estimate):
     energy_per_token_j: Any
     host_energy_j_per_step: Any
     network_energy_j_per_step: Any
+    storage_energy_j_per_step: Any
     compute_s: Any
     bubble_s: Any
     exchange_s: Any
@@ -240,6 +242,7 @@ def outputs_of(step: Step, coefficients: Coefficients, batch: Batch, micro: Micr
         "energy_per_token_j": energy_j / tokens,
         "host_energy_j_per_step": (server_w - power_w) * time_s,
         "network_energy_j_per_step": accelerators * run["network_j"],
+        "storage_energy_j_per_step": transfer_energy_j(tokens * TOKEN_BYTES, Storage()),
         **{f"{phase}_s": run[f"{phase}_s"] for phase in PHASES},
         **energy,
     }

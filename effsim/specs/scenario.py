@@ -21,7 +21,7 @@ MAX_EXTENDS: Final = 8
 MAX_REPLICAS: Final = 10_000
 DEFAULT_LIFETIME_S: Final = 4 * SECONDS_PER_YEAR
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "int8", "int4", "mxfp4", "nvfp4"]
 
 
 Ranks = Annotated[Positive, Field(le=65_536)]

@@ -42,6 +42,7 @@ _FORMATS: Final = {
     "fp8": Format("fp8", 1.0 + 4.0 / 128**2, 1.0 + 4.0 / 128, "fp8"),  # DeepSeek-style blocks: fp32 scale per 128x128, per 128 activations
     "int8": Format("int8", 1.0 + 4.0 / 4096, 1.0, "int8"),  # scale per output channel of about 4,096
     "int4": Format("int4", 0.5 + 2.5 / 128, 2.0, "bf16", _DEQUANTIZE_FLOP),  # GPTQ/AWQ: fp16 scale and 4-bit zero per group of 128
+    "mxfp8": Format("mxfp8", 1.0 + 1.0 / 32, 1.0 + 1.0 / 32, "fp8"),  # OCP MX v1.0: one 8-bit scale per 32
     "mxfp4": Format("mxfp4", 0.5 + 1.0 / 32, 0.5 + 1.0 / 32, "fp4"),  # OCP MX v1.0: one 8-bit scale per 32
     "nvfp4": Format("nvfp4", 0.5 + 1.0 / 16, 0.5 + 1.0 / 16, "fp4"),  # one fp8 scale per 16
 }
@@ -123,4 +124,4 @@ def kv_bytes(name: str) -> float:
     >>> kv_bytes("fp8"), kv_bytes("bf16")
     (1.0, 2.0)
     """
-    return {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 0.5, "nvfp4": 0.5}[normalize(name)]
+    return {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 0.5, "nvfp4": 0.5}[normalize(name)]

@@ -1,5 +1,6 @@
 """Alpha-beta costs against the formulas of Thakur, Rabenseifner and Gropp, IJHPCA 19(1), 2005: a per step, b per byte, n ranks, S bytes."""
 
+import dataclasses
 import math
 
 import pytest
@@ -145,3 +146,16 @@ def test_the_host_has_its_own_link():
     host = Level(5e-6, 64e9)
     assert collective_cost("send", "host", Parallelism(), Fabric(8, FAST, SLOW, host)).beta_s_per_byte[0] == 1 / 64e9
     assert math.isclose(collective_cost("send", "pool", Parallelism(), NODE).beta_s_per_byte[0], 1 / 50e9)
+
+
+def test_routed_tokens_cross_to_another_domain_once():
+    """Eight copies among four domains: 3 (1 - (3/4)^8) = 2.70 leave instead of 8 x 3/4 = 6, and are forwarded over the inner links."""
+    slow = Level(0.0, 1e9)
+    plain = Fabric(8, Level(0.0, 1e15), slow)
+    once = dataclasses.replace(plain, once_per_domain=True)
+    ranks = Parallelism(data=32, expert=32)
+    by_copy, by_domain = (collective_cost("all_to_all", "expert", ranks, fabric, copies=8).beta_s_per_byte[1] for fabric in (plain, once))
+    assert by_copy * 1e9 == pytest.approx(24 / 32, rel=1e-4)
+    assert by_domain * 1e9 == pytest.approx(3 * (1 - 0.75**8) / 8, rel=1e-4)
+    single = collective_cost("all_to_all", "expert", ranks, once, copies=1).beta_s_per_byte[1]
+    assert single == pytest.approx(collective_cost("all_to_all", "expert", ranks, plain, copies=1).beta_s_per_byte[1], rel=1e-4)

@@ -2,6 +2,7 @@
 
 import pytest
 
+import effsim
 from effsim.cost.storage import Storage, checkpoint_bytes, data_rate_bytes_per_s, transfer_energy_j, write_time_s
 from effsim.errors import SpecError
 
@@ -21,3 +22,9 @@ def test_data_are_a_trickle():
 def test_rates_must_be_positive(bad):
     with pytest.raises(SpecError, match="storage: rates must be positive"):
         Storage(**bad)
+
+
+def test_a_step_reads_its_tokens():
+    step = effsim.estimate_training("llama-2-7b", "a100_sxm_80gb", num_accelerators=8, global_batch_size=64, sequence_length=4096, calibration="none")
+    assert step.storage_energy_j_per_step == pytest.approx(64 * 4096 * 4 * Storage().energy_per_byte_j)
+    assert step.checkpoint_bytes == pytest.approx(6_738_415_616 * 14.0)

@@ -15,6 +15,7 @@ A100 = frozenset({"fp32", "tf32", "bf16", "fp16", "int8"})
         ("fp16", 16),
         ("fp8", 8 + 32 / 128**2),  # an fp32 scale per 128 x 128 block
         ("int4", 4 + 20 / 128),  # a 16-bit scale and a 4-bit zero per 128
+        ("mxfp8", 8 + 8 / 32),
         ("mxfp4", 4 + 8 / 32),  # OCP Microscaling: a shared 8-bit exponent per 32
         ("nvfp4", 4 + 8 / 16),  # an fp8 scale per 16
     ],
