@@ -60,7 +60,7 @@ def test_what_a_quantised_model_leaves_alone_is_16_bits_wide(name):
     base = base_format(name)
     assert base.weight_bytes == (4.0 if name in {"fp32", "tf32"} else 2.0)
     assert not base.is_quantized
-    assert kv_bytes(name) == {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}.get(name, 0.5)
+    assert kv_bytes(name) == {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "mxfp8": 1, "int8": 1}.get(name, 0.5)
 
 
 def test_two_of_four_keeps_half_the_values_and_two_bits_for_each():
