@@ -344,19 +344,21 @@ def training_memory(step: Step, batch: Batch) -> TrainingMemory:
 
     Where a layer is recomputed, all that it would have kept is live during its backward pass, beside what is kept of the others
     (Korthikanti et al., arXiv:2205.05198, section 5). ZeRO stage 3 gathers a layer's weights while the layer before it runs (Zhao et
-    al., PyTorch FSDP, arXiv:2304.11277, section 3.3).
+    al., PyTorch FSDP, arXiv:2304.11277, section 3.3). Frozen weights are stored in the format of the products, without a wider copy.
     """
     p, recipe, table = step.deployment.parallelism, step.recipe, step.forward
     features = feature_matrix(table.features, micro_iteration(step, batch))
     layers = _layers(step.deployment)
-    each = activation_bytes(table, features, recipe.recompute, layers)
-    all_kept = activation_bytes(table, features, "none", layers)
+    frozen = recipe.trainable == "lora"
+    each = activation_bytes(table, features, recipe.recompute, layers, frozen=frozen)
+    all_kept = activation_bytes(table, features, "none", layers, frozen=frozen)
     held = step.owned(step.weights, SHARDED_WEIGHTS)
+    stored_bytes = stage_weight_bytes(table, p.pipeline) / step.weights if frozen else WIDE_BYTES
     count = batch.global_batch_size / (batch.micro_batch_size * p.data)
     head = next((op.cols for op in table.operations if op.name == "logits"), 0)
     logits = batch.micro_batch_size * batch.sequence_length / p.context * head * 6.0  # fp32 logits and their 16-bit gradient
     return TrainingMemory(
-        weights_bytes=WIDE_BYTES * held,
+        weights_bytes=stored_bytes * held,
         gradients_bytes=GRADIENT_BYTES * step.owned(step.trained, SHARDED_GRADIENTS),
         optimizer_bytes=step.chosen_optimizer.state_bytes * step.owned(step.trained, SHARDED_OPTIMIZER),
         activations_bytes=each / p.pipeline * kept_micro_batches(recipe.schedule, p.pipeline, recipe.virtual_stages, count),

@@ -98,12 +98,13 @@ def _repetitions(op: Operation, mode: Recompute, *, last_product: bool) -> float
     return 0.0 if op.name in _LAST and not last_product else 1.0
 
 
-def activation_bytes(table: OpTable, features: Array, mode: Recompute, layers: int) -> Array:
+def activation_bytes(table: OpTable, features: Array, mode: Recompute, layers: int, *, frozen: bool = False) -> Array:
     """Return what one micro-batch keeps for its backward pass over all stages on one tensor rank [bytes], shape (iteration,).
 
     Kept: the inputs of products (shared under sequence parallelism where they are the residual stream), of norms and activations,
     and queries, keys and values of attention; with full recomputation only each layer's input. For a GPT block this sums to the
-    34 s·b·h bytes of Korthikanti et al., arXiv:2205.05198, equation 1, less the dropout masks.
+    34 s·b·h bytes of Korthikanti et al., arXiv:2205.05198, equation 1, less the dropout masks. A frozen product keeps nothing: its
+    input is for the gradient that it does not have; its adapters keep theirs.
     """
     tensor = table.parallelism.tensor if table.parallelism.sequence else 1
     index = {feature: place for place, feature in enumerate(table.features)}
@@ -118,9 +119,11 @@ def activation_bytes(table: OpTable, features: Array, mode: Recompute, layers: i
             continue
         if op.name.endswith(".cast"):  # the low-precision copy is what the product keeps
             continue
+        if frozen and op.kind in {"gemm", "grouped_gemm"} and not is_adapter(op):
+            continue
         inputs = np.array([c if _is_activation(f, op) else 0.0 for f, c in zip(table.features, table.read[row], strict=True)])
         share = 0.5 if op.name in {"norm", "final_norm"} else 1.0  # the residual half of its input is kept by nobody
-        shared = tensor if op.name in _FROM_RESIDUAL else 1
+        shared = tensor if op.name.removesuffix(".adapter_down") in _FROM_RESIDUAL else 1
         kept_share = 0.5 if mode == "alternate" and op.kind != "prefill_attention" else 1.0
         total += kept_share * op.count * share * (inputs @ features) / shared
     return total

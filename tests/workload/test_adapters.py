@@ -46,3 +46,16 @@ def test_bad_ranks_and_models_without_targets():
         with_adapters(table(), 0)
     with pytest.raises(SpecError, match="nothing to adapt"):
         with_adapters(table("mlp-784-128-10"), 4)
+
+
+def test_frozen_products_keep_no_inputs():
+    """MLPerf's Llama-2-70B LoRA runs on 80 GB devices: TP4, CP2, sequences of 8,192, fp8 weights, one layer's activations at a time."""
+    given = {"num_accelerators": 8, "global_batch_size": 8, "sequence_length": 8192, "tensor_parallel": 4, "context_parallel": 2, "precision": "fp8"}
+    lora = effsim.estimate_training("llama-2-70b", "h100_sxm", trainable="lora", recompute="full", calibration="none", **given)
+    assert lora.memory.weights_bytes / 2**30 == pytest.approx(70e9 / 4 / 2**30, rel=0.05)  # a byte each, over four ranks
+    wide = effsim.estimate_training("llama-2-70b", "h200_sxm", trainable="lora", recompute="none", calibration="none", **given)
+    sixteen = {**given, "precision": "bf16"}
+    trained = effsim.estimate_training("llama-2-13b", "h200_sxm", recompute="none", calibration="none", **sixteen)
+    small = effsim.estimate_training("llama-2-13b", "h200_sxm", trainable="lora", recompute="none", calibration="none", **sixteen)
+    assert small.memory.activations_bytes < 0.8 * trained.memory.activations_bytes
+    assert wide.memory.activations_bytes > lora.memory.activations_bytes
