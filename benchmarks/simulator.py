@@ -6,27 +6,13 @@ Run: python benchmarks/simulator.py
 import argparse
 import time
 
-import simpy
+from bare import timeouts_per_s
 
 from effsim.cost.step import serving_step_model
 from effsim.sim.replica import ReplicaSetup
 from effsim.sim.serving import simulate_serving
 from effsim.workload.operations import Parallelism
 from effsim.workload.synthetic import synthetic_trace
-
-
-def timeouts_per_s(count):
-    """Return how many timeouts a second one SimPy process gets through."""
-    env = simpy.Environment()
-
-    def clock():
-        for _ in range(count):
-            yield env.timeout(1.0)
-
-    env.process(clock())
-    start = time.perf_counter()
-    env.run()
-    return count / (time.perf_counter() - start)
 
 
 def main():

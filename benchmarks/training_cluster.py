@@ -6,7 +6,7 @@ Run: python benchmarks/training_cluster.py
 import argparse
 import time
 
-import simpy
+from bare import timeouts_per_s
 
 from effsim.sim.training.simulation import simulate_training
 from effsim.specs.cluster import Cluster, Job
@@ -20,20 +20,6 @@ CLUSTER = {
     "horizon": "365 d",
 }
 JOB = {"name": "year", "nodes": 2048, "work": "3650 d", "power": {"useful": 4000.0, "checkpoint": 1000.0, "restart": 1000.0, "idle": 600.0}}
-
-
-def timeouts_per_s(count):
-    """Return how many timeouts a second one SimPy process gets through."""
-    env = simpy.Environment()
-
-    def clock():
-        for _ in range(count):
-            yield env.timeout(1.0)
-
-    env.process(clock())
-    start = time.perf_counter()
-    env.run()
-    return count / (time.perf_counter() - start)
 
 
 def main():
