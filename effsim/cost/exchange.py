@@ -36,9 +36,10 @@ class Exchange(NamedTuple):
 def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: Coefficients, load: Exchange) -> tuple[Any, Any]:
     """Return time [s] and bytes that a rank puts on the wire, for gradients and weights over data and context ranks.
 
-    Stage 0: all-reduce of gradients; 1 and 2: reduce-scatter of them and all-gather of weights; 3: that all-gather twice per
-    micro-batch. With hybrid sharding both stay within the group, and each group's shards of the gradients are then all-reduced
-    across groups. Sources: Rajbhandari et al., arXiv:1910.02054, section 7; Zhao et al., PyTorch FSDP, arXiv:2304.11277, section 3.2.
+    Stage 0: all-reduce of gradients; 1: reduce-scatter of them and all-gather of weights; 2: that reduce-scatter per micro-batch, as
+    no rank keeps the whole sum; 3: that all-gather twice per micro-batch, too. With hybrid sharding all stay within the group, and
+    each group's shards of the gradients are then all-reduced across groups. Sources: Rajbhandari et al., arXiv:1910.02054, section 7;
+    Zhao et al., PyTorch FSDP, arXiv:2304.11277, section 3.2.
 
     Args:
         fabric: The two network levels.
@@ -72,5 +73,6 @@ def _plan(load: Exchange, group: int, ranks: int) -> list[tuple[Collective, floa
         gather: tuple[Collective, float, Any, str] = ("all_gather", WEIGHT_BYTES * load.weights, 2.0 * load.micro_batches, "near")
     else:
         gather = ("all_gather", WEIGHT_BYTES * load.trained, 1.0, "near")
-    plan: list[tuple[Collective, float, Any, str]] = [("reduce_scatter", gradients, 1.0, "near"), gather]
+    scatters = load.micro_batches if load.zero_stage >= SHARDED_GRADIENTS else 1.0
+    plan: list[tuple[Collective, float, Any, str]] = [("reduce_scatter", gradients, scatters, "near"), gather]
     return [*plan, ("all_reduce", gradients / group, 1.0, "far")] if group < ranks else plan

@@ -75,6 +75,8 @@ class Recipe:
         whole_number("lora_rank", self.lora_rank)
         if self.shard_group is not None:
             whole_number("shard_group", self.shard_group)
+        if self.shard_group is not None and self.zero_stage == 0:
+            raise SpecError("shard_group: ZeRO stage 0 shards nothing; give zero_stage 1 to 3")
         check_schedule(self.schedule, self.virtual_stages)
         optimizer(self.optimizer)
 
@@ -339,8 +341,22 @@ def _payload_bytes(step: Step, batch: Batch) -> Any:
     return sum(table.count @ (table.payload @ feature_matrix(table.features, iteration)) for table in tables)
 
 
+def _fullest_stage(step: Step, each_bytes: Any, count: Any, logits_bytes: Any) -> tuple[Any, Any]:
+    """Return activations and logits of the stage that keeps most: the first with its micro-batches, or the last with its logits.
+
+    The last stage runs backward at once, so it keeps one micro-batch; under GPipe all of them.
+    """
+    recipe, stages = step.recipe, step.deployment.parallelism.pipeline
+    first = each_bytes * kept_micro_batches(recipe.schedule, stages, recipe.virtual_stages, count)
+    if stages == 1:
+        return first, logits_bytes
+    last = each_bytes * (count if recipe.schedule == "gpipe" else 1.0)
+    heavier = last + logits_bytes > first
+    return np.where(heavier, last, first), np.where(heavier, logits_bytes, 0.0)
+
+
 def training_memory(step: Step, batch: Batch) -> TrainingMemory:
-    """Return the memory of the first stage's device, which holds most micro-batches at once.
+    """Return the memory of the fullest device: of the first stage, which holds most micro-batches, or the last, which has the logits.
 
     Where a layer is recomputed, all that it would have kept is live during its backward pass, beside what is kept of the others
     (Korthikanti et al., arXiv:2205.05198, section 5). ZeRO stage 3 gathers a layer's weights while the layer before it runs (Zhao et
@@ -357,14 +373,15 @@ def training_memory(step: Step, batch: Batch) -> TrainingMemory:
     count = batch.global_batch_size / (batch.micro_batch_size * p.data)
     head = next((op.cols for op in table.operations if op.name == "logits"), 0)
     logits = batch.micro_batch_size * batch.sequence_length / p.context * head * 6.0  # fp32 logits and their 16-bit gradient
+    kept_bytes, logits_bytes = _fullest_stage(step, each / p.pipeline, count, logits)
     return TrainingMemory(
         weights_bytes=stored_bytes * held,
         gradients_bytes=GRADIENT_BYTES * step.owned(step.trained, SHARDED_GRADIENTS),
         optimizer_bytes=step.chosen_optimizer.state_bytes * step.owned(step.trained, SHARDED_OPTIMIZER),
-        activations_bytes=each / p.pipeline * kept_micro_batches(recipe.schedule, p.pipeline, recipe.virtual_stages, count),
+        activations_bytes=kept_bytes,
         recompute_bytes=np.maximum(all_kept - each, 0.0) / layers,
         gathered_bytes=WIDE_BYTES * min(GATHERED_LAYERS * step.layer_weights, step.weights - held),
-        logits_bytes=logits if p.pipeline == 1 else np.zeros_like(logits),
+        logits_bytes=logits_bytes,
         reserve_bytes=RESERVE_BYTES,
         device_bytes=step.deployment.accelerator.memory.value,
     )

@@ -42,8 +42,14 @@ def test_stages_1_and_2_scatter_gradients_and_gather_weights(stage):
 
 @pytest.mark.parametrize("micro_batches", [1, 4])
 def test_stage_3_gathers_weights_for_each_forward_and_backward(micro_batches):
-    volume = 7 / 8 * (4 + 2 * 2 * micro_batches) * WEIGHTS
+    """And scatters the gradients of each micro-batch: no rank keeps their whole sum."""
+    volume = 7 / 8 * (4 + 2 * 2) * micro_batches * WEIGHTS
     assert exchange(3, micro_batches, data=8) == pytest.approx((volume / RATE, volume))
+
+
+def test_stage_2_scatters_the_gradients_of_each_micro_batch():
+    assert exchange(2, micro_batches=4, data=8)[1] == pytest.approx(7 / 8 * (4 * 4 + 2) * WEIGHTS)
+    assert exchange(1, micro_batches=4, data=8)[1] == pytest.approx(7 / 8 * (4 + 2) * WEIGHTS)
 
 
 def test_context_ranks_hold_the_same_weights_and_take_part():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import effsim
 from effsim.cost.training import OUTPUTS, estimate_training
 from effsim.errors import InfeasibleError, SpecError
 from effsim.specs import loading
@@ -345,3 +346,16 @@ def test_the_breakdown_names_all_phases():
     found = estimate(pipeline_parallel=2)
     assert set(found.breakdown.phase) == {"forward", "backward", "recompute", "update"}
     assert dataclasses.asdict(found.memory)["device_bytes"] == 80 * GIB
+
+
+def test_the_last_stage_has_the_logits():
+    """Llama-3-8B at micro-batch 32: 32 x 4,096 rows of 128,256 logits at 6 bytes are 93.9 GiB, on the last of two stages."""
+    with pytest.raises(effsim.InfeasibleError, match=r"logits 93\.9"):
+        effsim.estimate_training(
+            "llama-3.1-8b", "h100_sxm", 16, 256, micro_batch_size=32, sequence_length=4096, pipeline_parallel=2, recompute="full", calibration="none"
+        )
+
+
+def test_hybrid_sharding_needs_something_to_shard():
+    with pytest.raises(effsim.SpecError, match="ZeRO stage 0 shards nothing"):
+        effsim.estimate_training("llama-3.1-8b", "h100_sxm", 16, 256, zero_stage=0, shard_group=2)
