@@ -70,7 +70,7 @@ METRICS: Final[dict[str, Metric]] = {
     "site_kw": Metric("power, site", "kW", "site"),
     "site_kwh_per_day": Metric("energy, site", "kWh/day", "site"),
     "site_mwh": Metric("energy of the run, site", "MWh", "site"),
-    **{f"energy_{cause}_mwh": Metric(f"- {words}", "MWh", "accelerator") for cause, words in CAUSE_WORDS.items()},
+    **{f"energy_{cause}_mwh": Metric(f"accelerators: {words}", "MWh", "accelerator") for cause, words in CAUSE_WORDS.items()},
     "operational_kg_per_day": Metric("CO2e of operation", "kg/day", "site"),
     "embodied_kg_per_day": Metric("CO2e embodied", "kg/day"),
     "operational_kg": Metric("CO2e of operation", "kg", "site"),
