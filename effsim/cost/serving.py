@@ -13,7 +13,7 @@ from effsim.cost.estimate import Estimate, number_arrays
 from effsim.cost.evaluate import CostTable, evaluate, powered
 from effsim.cost.memory import max_batch, require_batch, require_weights
 from effsim.cost.server import fan_power_w, host_power_w, server_power_w
-from effsim.cost.uncertainty import log_sd, sd_of_range
+from effsim.cost.uncertainty import discrepancies, log_sd, sd_of_range
 from effsim.errors import InfeasibleError, SpecError
 from effsim.results import Provenance
 from effsim.specs.machine import Node
@@ -212,13 +212,19 @@ def _over_budget(deployment: Deployment, load: Load) -> Any:
 
 def _spread(deployment: Deployment, load: Load) -> dict[str, Any]:
     """Return the log-sd of the outputs; at the server, the doubt about the host joins that about the accelerators, each by its share."""
-    spread = log_sd(lambda coefficients: predict(deployment, coefficients, load), _with_engine(deployment), _discrepancies(deployment))
+    spread = log_sd(
+        lambda coefficients: predict(deployment, coefficients, load),
+        _with_engine(deployment),
+        discrepancies(deployment.prior, TIME_OUTPUTS, POWER_OUTPUTS, ENERGY_OUTPUTS),
+    )
     node = deployment.node
-    host = node.host_busy_power if node else None
-    if host is None or host.low is None or host.high is None or host.low <= 0.0:
+    if node is None:
+        return spread
+    host = node.host_busy_power
+    if host.low is None or host.high is None or host.low <= 0.0:
         return spread
     accelerators_w = predict(deployment, deployment.prior.median, load)["power_w"]
-    share = accelerators_w / (server_power(deployment, accelerators_w, deployment.parallelism.accelerators) * node.psu_efficiency.value if node else 1.0)
+    share = accelerators_w / (server_power(deployment, accelerators_w, deployment.parallelism.accelerators) * node.psu_efficiency.value)
     doubt = (1.0 - share) * sd_of_range(host.low, host.high)
     return {name: np.hypot(sd, doubt) if name.startswith("server_") else sd for name, sd in spread.items()}
 
@@ -245,14 +251,10 @@ def _cases(deployment: Deployment, load: Load) -> dict[str, Iteration]:
     ``decode``: no newcomer. ``mixed``: the mean of those with newcomers. ``median``: with the median number of newcomers.
     ``first``: one request's prompt among the others' decoding, in as many equal chunks as the token budget asks for.
     """
-    b, p, o, most = load
-    micro = np.minimum(deployment.parallelism.pipeline, b)
-    per_pass = np.maximum(most - b / micro, 1.0)
-    rate = b / o / micro
-    share = _prefill_share(load, micro)
+    b, p, o, _ = load
+    micro, rate, per_pass, share, chunks = _pace(deployment, load)
     tokens = np.minimum(rate * p / share, per_pass)
     median = np.minimum(np.maximum(np.floor(rate + 1.0 / 3.0 - 0.02 / rate), 0.0) * p, per_pass)
-    chunks = np.ceil(p / np.maximum(most - (b - 1.0) / micro, 1.0))
     running = {"decode_from": p + 1.0, "decode_to": p + o}
     return {
         "decode": Iteration(b / micro, **running),
@@ -264,11 +266,31 @@ def _cases(deployment: Deployment, load: Load) -> dict[str, Iteration]:
     }
 
 
-def _prefill_share(load: Load, micro: Any) -> Any:
-    """Return the share of passes that carry prefill: ``1 - exp(-k)``, more where the token budget spreads prompts over more passes."""
-    rate = load.batch / load.output_tokens / micro
-    per_pass = np.maximum(load.max_num_batched_tokens - load.batch / micro, 1.0)
-    return np.minimum(np.maximum(-np.expm1(-rate), rate * load.prompt_tokens / per_pass), 1.0)
+class _Pace(NamedTuple):
+    """How prompts enter a batch, shape (load,).
+
+    Args:
+        micro: Micro-batches that the pipeline's stages work on at once.
+        rate: Newcomers per pass, in the mean.
+        per_pass: Prompt tokens that a pass has room for beside the decoding requests.
+        share: Of passes that carry prefill: ``1 - exp(-rate)``, more where the token budget spreads prompts over more passes.
+        chunks: Passes that one prompt takes.
+    """
+
+    micro: Any
+    rate: Any
+    per_pass: Any
+    share: Any
+    chunks: Any
+
+
+def _pace(deployment: Deployment, load: Load) -> _Pace:
+    b, p, o, most = load
+    micro = np.minimum(deployment.parallelism.pipeline, b)
+    rate = b / o / micro
+    per_pass = np.maximum(most - b / micro, 1.0)
+    share = np.minimum(np.maximum(-np.expm1(-rate), rate * p / per_pass), 1.0)
+    return _Pace(micro, rate, per_pass, share, np.ceil(p / np.maximum(most - (b - 1.0) / micro, 1.0)))
 
 
 def _with_prefill(seqs: Any, prompt: Any, tokens: Any, running: dict[str, Any]) -> Iteration:
@@ -280,13 +302,10 @@ def _with_prefill(seqs: Any, prompt: Any, tokens: Any, running: dict[str, Any]) 
 def predict(deployment: Deployment, coefficients: Coefficients, load: Load) -> dict[str, Any]:
     """Return the outputs of loads under given coefficients, arrays of shape (load,). Pure: nothing is checked or cached."""
     costs = deployment.costs(coefficients)
-    b, p, o, most = load
-    micro = np.minimum(deployment.parallelism.pipeline, b)
-    cases = _cases(deployment, load)
-    decode, mixed, median, first = _run(deployment, costs, coefficients, (cases, b, micro))
-    share = _prefill_share(load, micro)
-    stretch = np.maximum(1.0, b / o / micro * p / np.maximum(most - b / micro, 1.0))
-    chunks = np.ceil(p / np.maximum(most - (b - 1.0) / micro, 1.0))
+    b, p, o, _ = load
+    micro, newcomers, per_pass, share, chunks = _pace(deployment, load)
+    decode, mixed, median, first = _run(deployment, costs, coefficients, (_cases(deployment, load), b, micro))
+    stretch = np.maximum(1.0, newcomers * p / per_pass)
     tpot_s = ((1.0 - share) * decode.time_s + share * mixed.time_s) * stretch
     energy_j = ((1.0 - share) * decode.energy_j + share * mixed.energy_j) * stretch
     ranks, replicas = deployment.parallelism.accelerators, deployment.parallelism.data
@@ -336,10 +355,3 @@ def _with_engine(deployment: Deployment) -> Any:
         return deployment.prior
     spread = {**deployment.prior.log_sd, "host_overhead_factor": sd_of_range(figure.low, figure.high)}
     return dataclasses.replace(deployment.prior, log_sd=spread)
-
-
-def _discrepancies(deployment: Deployment) -> dict[str, float]:
-    time = deployment.prior.discrepancy_log_sd.get("time", 0.0)
-    power = deployment.prior.discrepancy_log_sd.get("power", 0.0)
-    both = float(np.hypot(time, power))
-    return {**dict.fromkeys(TIME_OUTPUTS, time), **dict.fromkeys(POWER_OUTPUTS, power), **dict.fromkeys(ENERGY_OUTPUTS, both)}

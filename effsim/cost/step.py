@@ -23,7 +23,6 @@ from effsim.units import BYTES_PER_GIB
 from effsim.workload.features import Feature, distinct_experts
 from effsim.workload.operations import Array, CacheLayer, Parallelism
 
-PARTS = 5  # time, core-bound time, core energy, memory energy, link energy
 TYPICAL_BATCH, TYPICAL_PROMPT, TYPICAL_OUTPUT = 32.0, 1024.0, 256.0
 _INDEX = {"tokens": 0, "distinct_experts": 0, "logit_rows": 1, "decode_seqs": 2, "prefill_tokens": 3}
 Row = tuple[float, float, float, float, float]

@@ -27,7 +27,7 @@ from effsim.cost.training_step import (
     training_memory,
     training_step,
 )
-from effsim.cost.uncertainty import log_sd
+from effsim.cost.uncertainty import discrepancies, log_sd
 from effsim.errors import SpecError
 from effsim.results import Provenance
 from effsim.workload.features import Iteration, feature_matrix
@@ -277,9 +277,7 @@ def _matrix_share(op: Operation) -> float:
 
 
 def _spread(step: Step, batch: Batch) -> dict[str, Any]:
-    time = step.deployment.prior.discrepancy_log_sd.get("time", 0.0)
-    power = step.deployment.prior.discrepancy_log_sd.get("power", 0.0)
-    doubt = {**dict.fromkeys(TIME_OUTPUTS, time), **dict.fromkeys(POWER_OUTPUTS, power), **dict.fromkeys(ENERGY_OUTPUTS, float(np.hypot(time, power)))}
+    doubt = discrepancies(step.deployment.prior, TIME_OUTPUTS, POWER_OUTPUTS, ENERGY_OUTPUTS)
 
     def outputs(coefficients: Coefficients) -> dict[str, Any]:
         values = predict(step, coefficients, batch)

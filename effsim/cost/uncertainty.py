@@ -37,6 +37,12 @@ def log_sd(evaluate: Callable[[Coefficients], Outputs], prior: Prior, discrepanc
     return {output: _combine(np.stack(np.broadcast_arrays(*gradient)), prior, discrepancy.get(output, 0.0)) for output, gradient in slopes.items()}
 
 
+def discrepancies(prior: Prior, times: tuple[str, ...], powers: tuple[str, ...], energies: tuple[str, ...]) -> dict[str, float]:
+    """Return what the model cannot explain, by output: of times, of powers, and of energies, which have both."""
+    time, power = (prior.discrepancy_log_sd.get(kind, 0.0) for kind in ("time", "power"))
+    return {**dict.fromkeys(times, time), **dict.fromkeys(powers, power), **dict.fromkeys(energies, math.hypot(time, power))}
+
+
 def _moved(median: Coefficients, name: str, log_step: float) -> Coefficients:
     return replace(median, **{name: getattr(median, name) * math.exp(log_step)})
 
