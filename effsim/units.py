@@ -138,16 +138,3 @@ def _parse_text(given: str, dimension: str, allowed: dict[str, float]) -> float:
         problem = f"{unit!r} is a unit of {other!r}" if other else f"unknown unit {unit!r}"
         raise SpecError(f"{problem}; expected a quantity such as {_EXAMPLES[dimension]}, got {given!r}")
     return float(number) * allowed[unit]
-
-
-def format_si(value: float, unit: str, digits: int = 3) -> str:
-    """Return a number with the prefix that keeps it between 1 and 1000, for people.
-
-    >>> format_si(3.35e12, "B/s"), format_si(0.0123, "s"), format_si(0.0, "W")
-    ('3.35 TB/s', '12.3 ms', '0 W')
-    """
-    if value == 0.0 or not math.isfinite(value):
-        return f"{value:g} {unit}"
-    steps = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9))
-    prefix, factor = next(((p, f) for p, f in steps if abs(value) >= f), ("p", 1e-12))
-    return f"{value / factor:.{digits}g} {prefix}{unit}"
