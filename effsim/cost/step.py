@@ -39,6 +39,7 @@ class _Attention(NamedTuple):
     times: float
     core_j: float
     memory_w: float
+    decode: bool
 
 
 class ServingStep:
@@ -47,6 +48,7 @@ class ServingStep:
     Attributes:
         num_accelerators: Of the replica.
         kv_capacity_tokens: Tokens that the KV cache holds.
+        longest_window: Tokens that the widest attention window keeps; 0: no layer has one; infinite: some layer attends in chunks.
         idle_power_w: Of all accelerators when nothing runs [W].
         time_log_sd: Doubt about times, as the standard deviation of the logarithm.
         power_log_sd: Likewise about power.
@@ -54,7 +56,7 @@ class ServingStep:
 
     __slots__ = (
         "_attention", "_cache", "_cache_unit", "_data", "_decode_sums", "_device_w", "_floor", "_host_s", "_lists", "_prefill_sums", "_ranks", "_scale",
-        "_softness", "_stages", "idle_power_w", "kv_capacity_tokens", "num_accelerators", "power_log_sd", "provenance", "time_log_sd",
+        "_softness", "_stages", "idle_power_w", "kv_capacity_tokens", "longest_window", "num_accelerators", "power_log_sd", "provenance", "time_log_sd",
     )  # fmt: skip
 
     def __init__(self, deployment: Deployment, sizes: tuple[int, int], factors: tuple[float, float]) -> None:
@@ -63,6 +65,7 @@ class ServingStep:
         device, engine, c = costs.device, deployment.engine, deployment.prior.median
         self._lists, self._attention = _tables(costs, sizes)
         self._decode_sums = tuple({a.keys for a in self._attention if a.keys.kind == "decode_keys"})
+        self.longest_window: float = max((math.inf if f.chunk else float(f.window) for f in self._decode_sums), default=0.0)
         self._prefill_sums = tuple({f for a in self._attention if a.keys.kind == "prefill_keys" for f in (a.pairs, a.keys)})
         self._softness, self._floor = c.overlap_softness, c.voltage_floor
         self._device_w = (device.idle_w, device.static_w, device.limit_w)
@@ -86,7 +89,25 @@ class ServingStep:
             decode_contexts: Per decoding sequence, the keys that its new token reads (itself included).
             chunks: Per prompt chunk, (new tokens, tokens already cached).
         """
-        decoding = len(decode_contexts)
+        sums: dict[Feature, float] = {}
+        if decode_contexts:
+            for feature in self._decode_sums:
+                sums[feature] = _decode_keys(feature, decode_contexts)
+        return self._cost(len(decode_contexts), sums, chunks)
+
+    def step_at(self, decoding: int, keys: float, chunks: Sequence[tuple[int, int]]) -> Row:
+        """Return what :meth:`step` returns where every decoding sequence is longer than :attr:`longest_window`.
+
+        Args:
+            decoding: Decoding sequences.
+            keys: That they read in layers without a window, their new tokens included, summed.
+            chunks: As in :meth:`step`.
+        """
+        sums: dict[Feature, float] = {f: float(decoding * f.window) if f.window else keys for f in self._decode_sums} if decoding else {}
+        return self._cost(decoding, sums, chunks)
+
+    def _cost(self, decoding: int, sums: dict[Feature, float], chunks: Sequence[tuple[int, int]]) -> Row:
+        """Return the cost of an iteration whose decoding sequences read ``sums``."""
         prefill = 0
         for new, _ in chunks:
             prefill += new
@@ -103,8 +124,13 @@ class ServingStep:
                 core_j += row[2]
                 memory_j += row[3]
                 link_j += row[4]
-        for kernel, sums in self._sums(decode_contexts, chunks, prefill):
-            a, pairs, keys = (value / parts for value in sums)
+        if chunks:
+            for feature in self._prefill_sums:
+                sums[feature] = sum([_prefill_keys(feature, new, before) for new, before in chunks])
+        for kernel in self._attention:
+            if kernel.keys not in sums:
+                continue
+            a, pairs, keys = (decoding if kernel.decode else prefill) / parts, sums[kernel.pairs] / parts, sums[kernel.keys] / parts
             compute_s = kernel.compute_s * pairs
             traffic_s = kernel.memory_s[0] * a + kernel.memory_s[1] * keys + kernel.memory_s[2] * pairs
             busy_s, bound_s = overlap(compute_s, traffic_s, self._softness)
@@ -123,18 +149,6 @@ class ServingStep:
             kept = min(tokens, layer.max_tokens) if layer.max_tokens else tokens
             total += layer.bytes_per_token * kept + layer.bytes_per_sequence
         return math.ceil(total / self._cache_unit)
-
-    def _sums(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]], prefill: int) -> list[tuple[_Attention, tuple[float, float, float]]]:
-        sums: dict[Feature, float] = {}
-        if decode_contexts:
-            for feature in self._decode_sums:
-                sums[feature] = _decode_keys(feature, decode_contexts)
-        if chunks:
-            for feature in self._prefill_sums:
-                sums[feature] = sum(_prefill_keys(feature, new, before) for new, before in chunks)
-        return [
-            (k, (len(decode_contexts) if k.keys.kind == "decode_keys" else prefill, sums[k.pairs], sums[k.keys])) for k in self._attention if k.keys in sums
-        ]
 
     def _powered(self, parts: Row, share: float) -> Row:
         time_s, core_s, core_j, memory_j, link_j = parts
@@ -242,6 +256,7 @@ def _attention(costs: CostTable, row: int) -> _Attention:
         times=op.count,
         core_j=float(costs.core_j_per_operation[row, place[pairs]]),
         memory_w=float(costs.memory_w[row]),
+        decode=decode,
     )
 
 
