@@ -53,6 +53,15 @@ class Channel:
     preference: int = 0
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a counter that wraps with nothing known of how fast.
+
+        Raises:
+            ValueError: ``wraps_at`` without ``max_power_w``.
+        """
+        if self.wraps_at is not None and self.max_power_w is None:
+            raise ValueError(f"{self.name}: a counter that wraps needs max_power_w, to tell how often it can have wrapped")
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
