@@ -16,7 +16,7 @@ from typing import Any, Final
 from effsim.documents import is_file, read_yaml
 from effsim.errors import SpecError, UnknownNameError
 
-KINDS: Final = ("accelerators", "nodes", "networks", "models", "engines", "sites", "calibrations")
+KINDS: Final = ("accelerators", "nodes", "networks", "models", "engines", "sites", "storage", "calibrations")
 SPECS_VARIABLE: Final = "EFFSIM_SPECS"
 DATA_VARIABLE: Final = "EFFSIM_DATA"
 

@@ -11,7 +11,7 @@ import typer
 from effsim.catalog import KINDS
 from effsim.cli.output import AsJson, print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, help="List, show and check accelerators, nodes, networks, models, engines, sites and calibrations.")
+app = typer.Typer(no_args_is_help=True, help="List, show and check accelerators, nodes, networks, models, engines, sites, storage and calibrations.")
 
 Kind = Enum("Kind", {kind: kind for kind in KINDS}, type=str)  # type: ignore[misc]
 

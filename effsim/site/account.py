@@ -25,6 +25,8 @@ class Use:
         duration_s: Time from switching on to the end of the account.
         busy_s: Time in which the host fed them, summed over replicas and divided by the number of replicas.
         accelerator_energy_j: Of all devices, idle time included.
+        network_energy_j: Of switches and optics between servers.
+        storage_energy_j: Of storage servers, the share of these machines.
     """
 
     accelerator: Accelerator
@@ -33,6 +35,8 @@ class Use:
     duration_s: float
     busy_s: float
     accelerator_energy_j: float
+    network_energy_j: float = 0.0
+    storage_energy_j: float = 0.0
 
     @property
     def nodes(self) -> float:
@@ -44,7 +48,8 @@ class Use:
 class EnergyParts(Result):
     """Where the joules at the meter went; every total is the sum of these parts.
 
-    ``facility_j``, and with it the total at the meter, is ``None`` where no site is named.
+    ``facility_j``, and with it the total at the meter, is ``None`` where no site is named. ``network_j`` and ``storage_j`` are what stands
+    beside the servers: switches, optics and storage servers, where the load is known to use them.
     """
 
     accelerator_j: float
@@ -52,6 +57,8 @@ class EnergyParts(Result):
     fan_j: float
     psu_loss_j: float
     facility_j: float | None
+    network_j: float = 0.0
+    storage_j: float = 0.0
 
     @property
     def server_j(self) -> float:
@@ -59,9 +66,14 @@ class EnergyParts(Result):
         return self.accelerator_j + self.host_j + self.fan_j + self.psu_loss_j
 
     @property
+    def it_j(self) -> float:
+        """Of servers, network and storage."""
+        return self.server_j + self.network_j + self.storage_j
+
+    @property
     def site_j(self) -> float | None:
         """At the meter of the site."""
-        return total(self.server_j, self.facility_j)
+        return total(self.it_j, self.facility_j)
 
     def __add__(self, other: "EnergyParts") -> "EnergyParts":
         return EnergyParts(
@@ -70,19 +82,21 @@ class EnergyParts(Result):
             self.fan_j + other.fan_j,
             self.psu_loss_j + other.psu_loss_j,
             total(self.facility_j, other.facility_j),
+            self.network_j + other.network_j,
+            self.storage_j + other.storage_j,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parts and the two totals."""
-        parts = {name: plain(getattr(self, name)) for name in ("accelerator_j", "host_j", "fan_j", "psu_loss_j", "facility_j")}
-        return {**parts, "server_j": self.server_j, "site_j": self.site_j}
+        names = ("accelerator_j", "host_j", "fan_j", "psu_loss_j", "network_j", "storage_j", "facility_j")
+        return {**{name: plain(getattr(self, name)) for name in names}, "server_j": self.server_j, "site_j": self.site_j}
 
 
 def energy_parts(use: Use, site: Site | None) -> EnergyParts:
     """Return where the joules of a group of machines went.
 
     ``host = nodes · (idle · duration + (busy - idle) · busy time)``, ``fans`` in proportion to the accelerators' energy,
-    ``supply loss = (1 / efficiency - 1) · (accelerators + host + fans)``, ``facility = (PUE - 1) · server``.
+    ``supply loss = (1 / efficiency - 1) · (accelerators + host + fans)``, ``facility = (PUE - 1) · (server + network + storage)``.
     """
     node = use.node
     busy_share = use.busy_s / use.duration_s if use.duration_s > 0.0 else 0.0
@@ -91,8 +105,9 @@ def energy_parts(use: Use, site: Site | None) -> EnergyParts:
     fan_j = 0.0 if node.fan_power is None else fan_power_w(node.fan_power.value, use.accelerator_energy_j, full_w)
     it_j = use.accelerator_energy_j + host_j + fan_j
     loss_j = it_j * (1.0 / node.psu_efficiency.value - 1.0)
-    facility_j = None if site is None else (it_j + loss_j) * (site.pue.value - 1.0)
-    return EnergyParts(use.accelerator_energy_j, host_j, fan_j, loss_j, facility_j)
+    beside_j = use.network_energy_j + use.storage_energy_j
+    facility_j = None if site is None else (it_j + loss_j + beside_j) * (site.pue.value - 1.0)
+    return EnergyParts(use.accelerator_energy_j, host_j, fan_j, loss_j, facility_j, use.network_energy_j, use.storage_energy_j)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +123,11 @@ class Impact(Result):
 def impact(energy: EnergyParts, site: Site) -> Impact:
     """Return carbon, bill and water of an amount of energy used at a site."""
     grid = site.water_of_grid
-    site_j = site_power_w(energy.server_j, site.pue.value)
+    site_j = site_power_w(energy.it_j, site.pue.value)
     return Impact(
         operational_carbon_kg(site_j, site.carbon_intensity.value),
         electricity_cost_usd(site_j, site.electricity_price.value),
-        water_on_site_m3(energy.server_j, site.water_on_site.value),
+        water_on_site_m3(energy.it_j, site.water_on_site.value),
         None if grid is None else water_of_grid_m3(site_j, grid.value),
     )
 

@@ -21,6 +21,7 @@ from effsim.specs.model import Mlp, Transformer
 from effsim.specs.models import model
 from effsim.specs.scenario import Scenario, load_scenario
 from effsim.specs.site import Site
+from effsim.specs.storage import Storage
 
 SCENARIOS: Final = "scenarios"
 LOADERS: Final[dict[str, Callable[[str], Any]]] = {
@@ -30,6 +31,7 @@ LOADERS: Final[dict[str, Callable[[str], Any]]] = {
     "models": model,
     "engines": loading.engine,
     "sites": loading.site,
+    "storage": loading.storage,
     "calibrations": loading.calibration,
     SCENARIOS: load_scenario,
 }
@@ -40,6 +42,7 @@ _CLASSES: Final[dict[str, tuple[type[BaseModel], ...]]] = {
     "models": (Transformer, Mlp),
     "engines": (Engine,),
     "sites": (Site,),
+    "storage": (Storage,),
     "calibrations": (Calibration,),
     SCENARIOS: (Scenario,),
 }

@@ -15,6 +15,7 @@ from effsim.specs.engine import Engine
 from effsim.specs.figure import MISPLACED_TRUTH
 from effsim.specs.machine import Network, Node
 from effsim.specs.site import Site
+from effsim.specs.storage import Storage
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -179,6 +180,11 @@ def engine(name: str | Engine | dict[str, Any]) -> Engine:
 def site(name: str | Site | dict[str, Any]) -> Site:
     """Return a site; arguments and errors as for :func:`accelerator`."""
     return load("sites", Site, name)
+
+
+def storage(name: str | Storage | dict[str, Any]) -> Storage:
+    """Return a storage; arguments and errors as for :func:`accelerator`."""
+    return load("storage", Storage, name)
 
 
 def calibration(name: str | Calibration | dict[str, Any]) -> Calibration:
