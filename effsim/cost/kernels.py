@@ -25,6 +25,7 @@ def overlap(compute_s: Any, memory_s: Any, softness: float) -> tuple[Any, Any]:
 
 TILE_ROWS, TILE_COLS, SMALL_ROWS = 128.0, 128.0, 16.0
 SPLIT_INNER = 512.0  # shortest K that a split product gives one unit
+MATRIX_VECTOR_ROWS = 8.0  # up to which engines have kernels without tiles (llama.cpp, mmvq.cuh: MMVQ_MAX_BATCH_SIZE; ggml-metal mul_mv)
 
 
 def tile_quantization(rows: Any, groups: Any, cols: Any, inner: Any, units: float) -> Any:

@@ -12,6 +12,7 @@ from effsim.documents import is_file, line_of, read_text, read_yaml
 from effsim.errors import SpecError, UnknownNameError
 from effsim.specs.cluster import Cluster
 from effsim.specs.figure import JoulesValue, RatioValue, SecondsValue, Spec, WattsValue
+from effsim.specs.job import Parallelism, Precision, QueuedJob, Size, Training
 from effsim.specs.loading import validate
 from effsim.specs.workload import Name, PolicyName, Positive, WholeValue, Workload
 from effsim.units import SECONDS_PER_YEAR
@@ -20,33 +21,6 @@ BASE: Final = "base"
 MAX_EXTENDS: Final = 8
 MAX_REPLICAS: Final = 10_000
 DEFAULT_LIFETIME_S: Final = 4 * SECONDS_PER_YEAR
-
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "int8", "int4", "mxfp4", "nvfp4"]
-
-
-Ranks = Annotated[Positive, Field(le=65_536)]
-Size = Annotated[Positive, Field(le=10**9)]
-
-
-class Parallelism(Spec):
-    """How one replica is spread: ``tensor * pipeline * context * data`` accelerators; experts lie across them."""
-
-    tensor: Ranks = 1
-    pipeline: Ranks = 1
-    data: Ranks = 1
-    expert: Ranks = 1
-    context: Ranks = 1
-
-    @property
-    def accelerators(self) -> int:
-        """Accelerators of one replica."""
-        return self.tensor * self.pipeline * self.data * self.context
-
-    @model_validator(mode="after")
-    def _experts_fit(self) -> "Parallelism":
-        if self.accelerators % self.expert:
-            raise ValueError(f"expert ({self.expert}) must divide tensor * pipeline * data * context ({self.accelerators})")
-        return self
 
 
 class Machines(Spec):
@@ -98,29 +72,6 @@ class Slo(Spec):
     e2e_p99: SecondsValue | None = None
 
 
-class Training(Spec):
-    """A training run of ``tokens`` or ``steps``; batch sizes in sequences of ``sequence_length`` tokens."""
-
-    global_batch_size: Size
-    micro_batch_size: Size = 1
-    sequence_length: Size
-    tokens: Annotated[Positive, Field(le=10**18)] | None = None
-    steps: Annotated[Positive, Field(le=10**15)] | None = None
-    recompute: Literal["none", "selective", "full"] = "none"
-    zero_stage: Annotated[WholeValue, Field(ge=0, le=3)] = 1
-    optimizer: PolicyName = "adam"
-    sequence_parallel: bool = False
-    virtual_pipeline_stages: Ranks = 1
-
-    @model_validator(mode="after")
-    def _determined(self) -> "Training":
-        if (self.tokens is None) == (self.steps is None):
-            raise ValueError("expected tokens or steps, exactly one of them")
-        if self.global_batch_size % self.micro_batch_size:
-            raise ValueError(f"micro_batch_size ({self.micro_batch_size}) must divide global_batch_size ({self.global_batch_size})")
-        return self
-
-
 class Device(Spec):
     """A battery-powered device: ``battery`` is its usable charge [J], ``other_power`` what screen and radio draw meanwhile [W]."""
 
@@ -164,6 +115,8 @@ class Scenario(Spec):
     slo: Slo = Slo()
     training: Training | None = None
     cluster: Cluster | None = Field(default=None, description="training on machines that fail; None: one undisturbed run")
+    jobs: tuple[QueuedJob, ...] = Field(default=(), max_length=1000, description="further training jobs in the queue of the cluster")
+    storage: Name | None = Field(default=None, description="of training data and checkpoints; None: parallel_flash")
     device: Device | None = None
     site: Name | None = None
     cost: CostAssumptions = CostAssumptions()
@@ -197,6 +150,8 @@ class Scenario(Spec):
                 raise ValueError(f"{name} belongs to a {'training' if self.kind == 'serving' else 'serving'} scenario; this one is of kind {self.kind}")
         if self.kind == "training" and self.engine != EngineOptions(name=self.engine.name):
             raise ValueError("engine: only its name applies to training")
+        if self.jobs and self.cluster is None:
+            raise ValueError("jobs need a cluster block, in whose queue they stand")
         if sum(machines.replicas for machines in self.fleet) > MAX_REPLICAS:
             raise ValueError(f"fleet has {sum(machines.replicas for machines in self.fleet):,} replicas; at most {MAX_REPLICAS:,} are simulated")
         names = [BASE, *(variant.name for variant in self.what_if)]
@@ -207,7 +162,7 @@ class Scenario(Spec):
 
 
 _FOREIGN: Final[dict[str, dict[str, Any]]] = {
-    "serving": {"training": None, "cluster": None},
+    "serving": {"training": None, "cluster": None, "jobs": (), "storage": None},
     "training": {"slo": Slo(), "kv_precision": None, "workload": None, "router": "round_robin"},
 }
 """Kind -> fields that mean nothing to it, with what they hold where they are not given."""

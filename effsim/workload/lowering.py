@@ -47,7 +47,7 @@ def numerics(model: Model, precision: str | None, kv_precision: str | None, dtyp
         SpecError: An unknown precision.
     """
     name = formats.normalize(precision or model.native_precision)
-    kept = formats.normalize(kv_precision) if kv_precision else formats.base_format(name).name
+    kept = formats.normalize(kv_precision) if kv_precision else formats.cache_precision(name)
     return Numerics(name, kept, frozenset(dtypes))
 
 

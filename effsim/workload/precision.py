@@ -45,7 +45,15 @@ _FORMATS: Final = {
     "mxfp8": Format("mxfp8", 1.0 + 1.0 / 32, 1.0 + 1.0 / 32, "fp8"),  # OCP MX v1.0: one 8-bit scale per 32
     "mxfp4": Format("mxfp4", 0.5 + 1.0 / 32, 0.5 + 1.0 / 32, "fp4"),  # OCP MX v1.0: one 8-bit scale per 32
     "nvfp4": Format("nvfp4", 0.5 + 1.0 / 16, 0.5 + 1.0 / 16, "fp4"),  # one fp8 scale per 16
+    # GGUF files (llama.cpp, ggml-common.h and llama-quant.cpp): an fp16 scale per block of 32; q4_k_m keeps half of the value and down
+    # projections, about 15 % of a layer, in q6_k (210 bytes per 256) and the rest in q4_k (144 bytes per 256).
+    "q8_0": Format("q8_0", 34.0 / 32, 2.0, "bf16", _DEQUANTIZE_FLOP),
+    "q6_k": Format("q6_k", 210.0 / 256, 2.0, "bf16", _DEQUANTIZE_FLOP),
+    "q4_k_m": Format("q4_k_m", (0.85 * 144.0 + 0.15 * 210.0) / 256, 2.0, "bf16", _DEQUANTIZE_FLOP),
+    "q4_0": Format("q4_0", 18.0 / 32, 2.0, "bf16", _DEQUANTIZE_FLOP),
 }
+_HEAD_OF: Final = {"q8_0": "q8_0", "q6_k": "q6_k", "q4_k_m": "q6_k", "q4_0": "q6_k"}
+"""GGUF files quantise embedding and head too, the head in at least q6_k."""
 PRECISIONS: Final = tuple(_FORMATS)
 _ALIASES: Final = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "fp4": "nvfp4", "float8": "fp8", "w4a16": "int4", "w8a8": "int8"}
 
@@ -111,11 +119,23 @@ def sparse_format(fmt: Format, sparsity: str, dtypes: Collection[str]) -> Format
 def base_format(name: str) -> Format:
     """Return the format of what a quantised variant leaves alone (embedding, head, router, norms): bf16, or the precision itself.
 
-    >>> base_format("fp8").name, base_format("fp32").name
-    ('bf16', 'fp32')
+    In a GGUF file that is the format of the head.
+
+    >>> base_format("fp8").name, base_format("fp32").name, base_format("q4_0").name
+    ('bf16', 'fp32', 'q6_k')
     """
     chosen = _FORMATS[normalize(name)]
-    return _FORMATS["bf16"] if chosen.is_quantized else chosen
+    return _FORMATS[_HEAD_OF.get(chosen.name, "bf16")] if chosen.is_quantized else chosen
+
+
+def cache_precision(name: str) -> str:
+    """Return the precision of the KV cache where none is asked for: 16 bits, or the precision itself where it is wider.
+
+    >>> cache_precision("fp8"), cache_precision("q4_0"), cache_precision("fp32")
+    ('bf16', 'bf16', 'fp32')
+    """
+    chosen = _FORMATS[normalize(name)]
+    return "bf16" if chosen.is_quantized else chosen.name
 
 
 def kv_bytes(name: str) -> float:
@@ -124,4 +144,5 @@ def kv_bytes(name: str) -> float:
     >>> kv_bytes("fp8"), kv_bytes("bf16")
     (1.0, 2.0)
     """
-    return {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 0.5, "nvfp4": 0.5}[normalize(name)]
+    own = {"fp8": 1.0, "mxfp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 0.5, "nvfp4": 0.5}  # scales apart: one per tensor, or not worth counting
+    return own.get(normalize(name), _FORMATS[normalize(name)].weight_bytes)

@@ -1,7 +1,7 @@
 import pytest
 
 from effsim.errors import SpecError
-from effsim.workload.precision import PRECISIONS, base_format, format_on, kv_bytes, normalize, sparse_format
+from effsim.workload.precision import PRECISIONS, base_format, cache_precision, format_on, kv_bytes, normalize, sparse_format
 
 H100 = frozenset({"fp32", "tf32", "bf16", "fp16", "fp8", "int8", "bf16:2:4", "fp8:2:4"})
 A100 = frozenset({"fp32", "tf32", "bf16", "fp16", "int8"})
@@ -55,12 +55,32 @@ def test_int4_is_weight_only_everywhere():
     assert found.dequantize_flop > 0.0
 
 
-@pytest.mark.parametrize("name", PRECISIONS)
+GGUF = ("q8_0", "q6_k", "q4_k_m", "q4_0")
+
+
+@pytest.mark.parametrize("name", [name for name in PRECISIONS if name not in GGUF])
 def test_what_a_quantised_model_leaves_alone_is_16_bits_wide(name):
     base = base_format(name)
     assert base.weight_bytes == (4.0 if name in {"fp32", "tf32"} else 2.0)
     assert not base.is_quantized
     assert kv_bytes(name) == {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "mxfp8": 1, "int8": 1}.get(name, 0.5)
+
+
+def test_a_gguf_file_quantises_the_head_too_and_its_cache_has_16_bits():
+    """llama-2-7b: the files of llama.cpp have 3.56 GiB (q4_0), 6.67 GiB (q8_0), 12.55 GiB (f16) for 6.74 billion weights."""
+    head = 32_000 * 4_096
+    for name, file_gib in (("q4_0", 3.56), ("q8_0", 6.67), ("fp16", 12.55)):
+        layers = 6_738_415_616 - 2 * head
+        size = layers * format_on(name, H100).weight_bytes + head * (base_format(name).weight_bytes + format_on(name, H100).weight_bytes)
+        assert size / 2**30 == pytest.approx(file_gib, rel=0.01)
+        assert cache_precision(name) == ("fp16" if name == "fp16" else "bf16")
+
+
+def test_q4_k_m_has_the_bits_that_its_files_show():
+    """Meta-Llama-3-8B-Q4_K_M.gguf has 4.92 GB: 4.9 bits per weight with the head."""
+    head = 128_256 * 4_096
+    size = (8_030_261_248 - 2 * head) * format_on("q4_k_m", H100).weight_bytes + head * (base_format("q4_k_m").weight_bytes + 144 / 256)
+    assert size == pytest.approx(4.92e9, rel=0.01)
 
 
 def test_two_of_four_keeps_half_the_values_and_two_bits_for_each():
