@@ -12,6 +12,7 @@ from effsim.errors import CalibrationError, EffSimError, InfeasibleError, MeterU
 if TYPE_CHECKING:
     from effsim.cost.serving import estimate_serving
     from effsim.cost.training import estimate_training
+    from effsim.meters import measure
     from effsim.run import simulate
     from effsim.specs.loading import accelerator, calibration, engine, network, node
     from effsim.specs.models import model
@@ -27,6 +28,7 @@ _HOME = {
     "load_scenario": "effsim.specs.scenario",
     "estimate_serving": "effsim.cost.serving",
     "estimate_training": "effsim.cost.training",
+    "measure": "effsim.meters",
     "simulate": "effsim.run",
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "estimate_serving",
     "estimate_training",
     "load_scenario",
+    "measure",
     "model",
     "network",
     "node",

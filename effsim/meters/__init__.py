@@ -1,10 +1,35 @@
 """Energy as it is metered: counters of accelerators and processors, readings of power, logs of wall meters.
 
-This package needs nothing beyond the standard library, so that it also runs on a bare machine and from a copied folder.
+This package needs nothing beyond the standard library, so that it also runs on a bare machine and from a copied folder
+(``python -m effsim.meters``).
 
-The window interface, for code that measures itself:
-
-- ``measure(name)``: a context manager; afterwards ``.energy_j``, ``.interval_j``, ``.time_s``, ``.power_w``, ``.by_device``, ``.reason``;
-- ``Monitor()``: keeps the meters open; ``with monitor.window(name) as w``, or ``begin_window(name)`` and ``end_window(name)``,
-  which returns a ``Measurement``. Windows may be nested and may overlap. ``close()``, or use it as a context manager.
+Code that measures itself needs :func:`measure`, or a :class:`Monitor` that stays open. What they give is a
+:class:`Measurement`: ``energy_j``, ``interval_j``, ``time_s``, ``power_w``, ``by_device``, ``reason``, ``flags``.
 """
+
+from effsim.meters.base import Channel, Meter, Obstacle, Reading
+from effsim.meters.joules import Energy, integrate
+from effsim.meters.logs import load
+from effsim.meters.measurement import Comparison, Measurement
+from effsim.meters.recording import Recording
+from effsim.meters.registry import meter_class, names, open_meters
+from effsim.meters.window import Monitor, Window, measure
+
+__all__ = [
+    "Channel",
+    "Comparison",
+    "Energy",
+    "Measurement",
+    "Meter",
+    "Monitor",
+    "Obstacle",
+    "Reading",
+    "Recording",
+    "Window",
+    "integrate",
+    "load",
+    "measure",
+    "meter_class",
+    "names",
+    "open_meters",
+]

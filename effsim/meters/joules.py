@@ -237,22 +237,23 @@ def _too_short(channel: Channel, energy: Energy, value_j: float, period_s: float
     bound_j = None if channel.max_power_w is None else channel.max_power_w * energy.time_s
     flags = (*energy.flags, f"{energy.time_s * 1e3:.3g} ms is shorter than the {period_s * 1e3:.3g} ms over which the meter counts or averages")
     if channel.quantity == "energy":
-        return replace(energy, low_j=None if bound_j is None else 0.0, high_j=bound_j, flags=flags, reason="the window is shorter than the counter's update period")
+        why = "the window is shorter than the counter's update period"
+        return replace(energy, low_j=None if bound_j is None else 0.0, high_j=bound_j, flags=flags, reason=why)
     return replace(energy, value_j=value_j, low_j=0.0, high_j=max(value_j, bound_j or 2.0 * value_j), flags=flags)
 
 
 def _half_width_j(channel: Channel, first: Tally, last: Tally, period_s: float) -> float:
     value_j, time_s = last.energy_j - first.energy_j, last.t_s - first.t_s
-    terms = [(channel.accuracy_ratio or 0.0) * value_j, (channel.accuracy_w or 0.0) * time_s, channel.unit_size * (1.0 if channel.quantity == "energy" else time_s)]
+    terms = [(channel.accuracy_ratio or 0.0) * value_j, (channel.accuracy_w or 0.0) * time_s]
     if channel.quantity == "energy":
         power_w = value_j / time_s
         if time_s < FEW_PERIODS * period_s:
             power_w = max(power_w, channel.max_power_w or 0.0)
-        terms.append(TRIANGLE_90 * period_s * power_w)
+        terms += [TRIANGLE_90 * period_s * power_w, channel.unit_size]
     else:
         lag_s = 0.5 * (channel.averaging_s + (channel.period_s or 0.0))
         terms.append(QUANTILE_90 * math.sqrt(max(0.0, last.spread_j2 - first.spread_j2)))
-        terms.append(lag_s * abs((last.power_w or 0.0) - (first.power_w or 0.0)))
+        terms += [lag_s * abs((last.power_w or 0.0) - (first.power_w or 0.0)), channel.unit_size * time_s]
     return math.hypot(*terms)
 
 
@@ -304,7 +305,7 @@ def integrate(channel: Channel, readings: Iterable[Reading], begin_s: float, end
 
 def _cut(before: Tally, after: Tally, t_s: float, *, late: bool) -> Tally:
     """Return the tally at a time between two; what happened at no known time between them belongs to the window on either side."""
-    if t_s < before.t_s or after.t_s == before.t_s or t_s == after.t_s:
+    if t_s < before.t_s or after.t_s in {before.t_s, t_s}:
         return after
     share = (t_s - before.t_s) / (after.t_s - before.t_s)
 

@@ -38,11 +38,15 @@ HELP: Final = {
     NOT_SUPPORTED: ("this GPU or driver does not offer it", "", "absent"),
     NO_PERMISSION: (
         "the driver refuses it to this user",
-        "in a container start it with --gpus all and NVIDIA_DRIVER_CAPABILITIES=utility; else ask the administrator for access to /dev/nvidiactl and /dev/nvidia*",
+        "container: start it with --gpus all and NVIDIA_DRIVER_CAPABILITIES=utility; else ask the administrator for access to /dev/nvidia*",
         "denied",
     ),
     DRIVER_NOT_LOADED: ("the NVIDIA driver is installed but not loaded", "as root: modprobe nvidia; then see whether nvidia-smi answers", "failed"),
-    LIBRARY_NOT_FOUND: ("no NVIDIA driver: libnvidia-ml is not found", "with an NVIDIA GPU: install its driver, or start the container with --gpus all", "absent"),
+    LIBRARY_NOT_FOUND: (
+        "no NVIDIA driver: libnvidia-ml is not found",
+        "with an NVIDIA GPU: install its driver; in a container: start it with --gpus all",
+        "absent",
+    ),
     GPU_IS_LOST: ("the GPU has fallen off the bus", "restart the machine", "failed"),
     VERSION_MISMATCH: ("the driver in the kernel and its library differ in version", "restart the machine, or reload the nvidia modules", "failed"),
 }
@@ -78,7 +82,8 @@ class Live(Meter):
             if index in shown:
                 self._add(index, shown[index])
             else:
-                self._obstacles.append(Obstacle(f"gpu{index}", f"hidden by CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}", "name it there, or unset it"))
+                hidden = f"hidden by CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}"
+                self._obstacles.append(Obstacle(f"gpu{index}", hidden, "name it there, or unset it"))
         if not count:
             self._obstacles.append(Obstacle("", "the NVIDIA driver finds no GPU"))
 
@@ -239,7 +244,7 @@ def _index_of(entry: str, count: int) -> int | None:
 
 
 def _obstacle(device: str, error: Exception) -> Obstacle:
-    reason, remedy, state = HELP.get(getattr(error, "value", None), (str(error), "", "failed"))
+    reason, remedy, state = HELP.get(getattr(error, "value", 0), (str(error), "", "failed"))
     return Obstacle(device, reason, remedy, state)  # type: ignore[arg-type]
 
 
