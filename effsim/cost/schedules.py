@@ -73,7 +73,7 @@ def bubble_s(schedule: str, stages: int, virtual_stages: int, times: StageTimes)
 def kept_micro_batches(schedule: str, stages: int, virtual_stages: int, micro_batches: Any) -> Any:
     """Return how many micro-batches' activations the first stage keeps.
 
-    GPipe: all. 1F1B and ZB-H1: as many as there are stages; interleaved: ``1 + (p - 1) / (p v)`` times as many. Sources as above, and
+    GPipe: all. 1F1B and ZB-H1: as many as there are stages; interleaved: ``1 + (p - 1) / (p v)`` times as many; never more than there are. Sources as above, and
     Korthikanti et al., arXiv:2205.05198, section 4.2.3.
 
     >>> float(kept_micro_batches("gpipe", 4, 1, 16)), float(kept_micro_batches("1f1b", 4, 1, 16)), float(kept_micro_batches("1f1b", 4, 2, 16))
@@ -82,7 +82,7 @@ def kept_micro_batches(schedule: str, stages: int, virtual_stages: int, micro_ba
     if schedule == "gpipe":
         return np.asarray(micro_batches, dtype=float)
     factor = 1.0 + (stages - 1) / (stages * virtual_stages) if virtual_stages > 1 else 1.0
-    return np.minimum(micro_batches, stages) * factor
+    return np.minimum(micro_batches, stages * factor)
 
 
 def slowest_of(ranks: int, relative_sd: float) -> float:

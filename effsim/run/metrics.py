@@ -41,6 +41,17 @@ CAUSE_WORDS: Final = {
 }
 """Cause of the training cluster's ledger -> words."""
 
+PART_WORDS: Final[dict[str, tuple[str, Scope | None]]] = {
+    "accelerator": ("accelerators", "accelerator"),
+    "host": ("hosts, fans and power supplies", "server"),
+    "network": ("network between servers", None),
+    "storage": ("storage servers", None),
+}
+"""Part of a training run's energy -> words and boundary."""
+
+MAX_GROUPS: Final = 20
+"""Groups of jobs that have rows of their own in the table."""
+
 METRICS: Final[dict[str, Metric]] = {
     "ttft_p50_s": Metric("TTFT p50", "s"),
     "ttft_p90_s": Metric("TTFT p90", "s"),
@@ -59,6 +70,11 @@ METRICS: Final[dict[str, Metric]] = {
     "goodput": Metric("effective training time", "1"),
     "trained_billion_tokens": Metric("tokens trained", "B tokens"),
     "interruptions": Metric("interruptions by failures", "count"),
+    "cluster_utilization": Metric("nodes held by jobs", "1"),
+    "finished_jobs": Metric("finished jobs", "count"),
+    "preemptions": Metric("preemptions", "count"),
+    "queue_wait_h": Metric("wait in the queue, mean of all jobs", "h"),
+    **{f"queue_wait_{group}_h": Metric("- job", "h") for group in range(MAX_GROUPS)},
     **{f"time_{cause}_share": Metric(f"- {words}", "1") for cause, words in CAUSE_WORDS.items() if cause not in {"useful", "repair", "idle"}},
     "accelerator_j_per_output_token": Metric("energy, accelerators", "J/output token", "accelerator"),
     "server_j_per_output_token": Metric("energy, servers", "J/output token", "server"),
@@ -70,6 +86,7 @@ METRICS: Final[dict[str, Metric]] = {
     "site_kw": Metric("power, site", "kW", "site"),
     "site_kwh_per_day": Metric("energy, site", "kWh/day", "site"),
     "site_mwh": Metric("energy of the run, site", "MWh", "site"),
+    **{f"part_{part}_mwh": Metric(f"- {words}", "MWh", scope) for part, (words, scope) in PART_WORDS.items()},
     **{f"energy_{cause}_mwh": Metric(f"accelerators: {words}", "MWh", "accelerator") for cause, words in CAUSE_WORDS.items()},
     "operational_kg_per_day": Metric("CO2e of operation", "kg/day", "site"),
     "embodied_kg_per_day": Metric("CO2e embodied", "kg/day"),
@@ -101,15 +118,24 @@ PARENTS: Final = {
 
 
 class Words(NamedTuple):
-    """What a scenario calls its things: ``device`` where a machine is one phone, laptop or board; ``samples`` where no text is seen."""
+    """What a scenario calls its things.
+
+    Args:
+        device: A machine is one phone, laptop or board.
+        samples: No text is seen.
+        jobs: Groups of jobs of a shared cluster, the scenario's own run first.
+    """
 
     device: bool = False
     samples: bool = False
+    jobs: tuple[str, ...] = ()
 
     def label(self, key: str, keys: Any) -> str:
         """Return the words of a row in a table of rows."""
         parent, alone = PARENTS.get(key, (None, ""))
         label = METRICS[key].label if parent is None or parent in keys else alone
+        if label == "- job":
+            return f"- {self.jobs[int(key.split('_')[2])]}"
         label = label.replace("servers", "device").replace("accelerators", "accelerator") if self.device else label
         return label.replace("tokens", "samples") if self.samples else label
 

@@ -56,6 +56,8 @@ def _checks(scenario: Scenario) -> Iterator[Check]:
     yield "engine.name", lambda: engine_of(scenario)
     if scenario.site is not None:
         yield "site", lambda: loading.site(scenario.site or "")
+    if scenario.storage is not None:
+        yield "storage", lambda: loading.storage(scenario.storage or "")
     if scenario.calibration not in {"auto", "none"}:
         yield "calibration", lambda: loading.calibration(scenario.calibration)
     if scenario.training is not None:
@@ -68,6 +70,9 @@ def _checks(scenario: Scenario) -> Iterator[Check]:
     if scenario.cluster is not None:
         queue = scenario.cluster.queue
         yield "cluster.queue", lambda: queue_policy(queue)
+    for index, entry in enumerate(scenario.jobs):
+        if entry.model is not None:
+            yield f"jobs.{index}.model", lambda named=entry.model: model(named)
     for index, machines in enumerate(scenario.fleet):
         yield from _of_machines(scenario, f"fleet.{index}", machines)
 

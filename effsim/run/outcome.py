@@ -103,7 +103,7 @@ def _training(scenario: Scenario) -> Outcome:
     def at(step_s: float, watts: float, shift: Shift | None = None) -> dict[str, float | None]:
         return training_values(scenario, result, step_s, watts, shift)
 
-    uses, site = (run_use(scenario, median_s, median_w),), site_of(scenario)
+    uses, site = (run_use(scenario, result, median_s, median_w),), site_of(scenario)
     ends: dict[str, tuple[Values, Values]] = {
         "time": (at(float(time_s[0]), median_w), at(float(time_s[1]), median_w)),
         "power": (at(median_s, float(power_w[0])), at(median_s, float(power_w[1]))),

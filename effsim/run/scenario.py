@@ -99,7 +99,8 @@ def words_of(scenario: Scenario) -> Words:
     for machines in scenario.fleet:
         accelerator = loading.accelerator(machines.accelerator)
         single &= accelerator.device_class in HANDY and resolve_node(machines, accelerator).accelerators_per_node == 1
-    return Words(device=single, samples=isinstance(model(scenario.model), Mlp))
+    groups = (scenario.name, *(job.name for job in scenario.jobs)) if scenario.jobs else ()
+    return Words(device=single, samples=isinstance(model(scenario.model), Mlp), jobs=groups)
 
 
 def _ends(runs: Sequence[Outcome]) -> Ends:

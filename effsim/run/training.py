@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from effsim._version import __version__
+from effsim.cost.storage import DEFAULT_STORAGE
 from effsim.cost.training import estimate_training
 from effsim.errors import SpecError
 from effsim.results import Provenance, plain
@@ -12,11 +13,12 @@ from effsim.run.machines import Account, account, resolve_node
 from effsim.run.metrics import site_values
 from effsim.run.names import engine_of
 from effsim.run.serving import money_and_matter
-from effsim.site.account import Use
+from effsim.site.account import EnergyParts, Use
 from effsim.site.impact import usd_per_million
 from effsim.specs import loading
+from effsim.specs.job import Training
 from effsim.specs.models import model
-from effsim.specs.scenario import Machines, Scenario, Training
+from effsim.specs.scenario import Machines, Scenario
 from effsim.units import JOULES_PER_KWH, SECONDS_PER_DAY
 
 
@@ -68,6 +70,11 @@ def step_estimate(scenario: Scenario) -> Any:
         calibration=scenario.calibration,
         precision=scenario.precision or model(scenario.model).native_precision,
         power_limit_w=machines.power_limit,
+        pipeline_schedule=training.pipeline_schedule,
+        rank_time_sd=training.rank_time_sd,
+        storage=scenario.storage or DEFAULT_STORAGE,
+        data_bytes_per_token=training.data_bytes_per_token,
+        prefetch_ratio=training.prefetch_ratio,
     )
 
 
@@ -80,7 +87,7 @@ def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
     """
     machines, training = parts_of(scenario)
     result = step_estimate(scenario)
-    totals = run_account(scenario, float(result.step_time_s), float(result.power_w))
+    totals = run_account(scenario, result, float(result.step_time_s), float(result.power_w))
     tokens = steps_of(training) * training.global_batch_size * training.sequence_length
     estimated = {key: value for key, value in plain(result).items() if key not in {"breakdown", "memory"}}
     summary = {
@@ -100,24 +107,26 @@ def estimate(scenario: Scenario) -> tuple[Any, Provenance, dict[str, Any]]:
     return result, result.provenance, summary
 
 
-def run_account(scenario: Scenario, step_s: float, power_w: float, shift: Shift | None = None) -> Account:
+def run_account(scenario: Scenario, result: Any, step_s: float, power_w: float, shift: Shift | None = None) -> Account:
     """Return the account of the whole run at a step time and a power of all accelerators."""
-    return account(scenario, (run_use(scenario, step_s, power_w),), shift=shift)
+    return account(scenario, (run_use(scenario, result, step_s, power_w),), shift=shift)
 
 
-def run_use(scenario: Scenario, step_s: float, power_w: float) -> Use:
-    """Return how the machines are used in the whole run."""
+def run_use(scenario: Scenario, result: Any, step_s: float, power_w: float) -> Use:
+    """Return how the machines are used in the whole run; network and storage take per step what the estimate says."""
     machines, training = parts_of(scenario)
     accelerator = loading.accelerator(machines.accelerator)
-    duration_s = steps_of(training) * step_s
-    return Use(accelerator, resolve_node(machines, accelerator), machines.num_accelerators, duration_s, duration_s, power_w * duration_s)
+    steps = steps_of(training)
+    duration_s = steps * step_s
+    beside = (steps * float(result.network_energy_j_per_step), steps * float(result.storage_energy_j_per_step))
+    return Use(accelerator, resolve_node(machines, accelerator), machines.num_accelerators, duration_s, duration_s, power_w * duration_s, *beside)
 
 
 def training_values(scenario: Scenario, result: Any, step_s: float, power_w: float, shift: Shift | None = None) -> dict[str, float | None]:
     """Return the rows of the table at a step time and a power; MFU goes with the inverse of time."""
     _, training = parts_of(scenario)
     per_step = training.global_batch_size * training.sequence_length
-    totals = run_account(scenario, step_s, power_w, shift)
+    totals = run_account(scenario, result, step_s, power_w, shift)
     mfu = float(result.mfu) * float(result.step_time_s) / step_s
     return {"step_time_s": step_s, "mfu": mfu, "tokens_per_s": per_step / step_s, **account_values(scenario, totals, steps_of(training) * per_step)}
 
@@ -134,6 +143,7 @@ def account_values(scenario: Scenario, totals: Account, tokens: float) -> dict[s
         "server_j_per_token": energy.server_j / tokens,
         "site_j_per_token": None if site_j is None else site_j / tokens,
         "site_mwh": None if site_j is None else site_j / JOULES_PER_KWH / 1e3,
+        **{f"part_{part}_mwh": joules / JOULES_PER_KWH / 1e3 for part, joules in energy_by_part(energy).items()},
         **{key: value for key, value in site_values(totals, scenario.device).items() if key in {"server_kw", "site_kw", "site_kwh_per_day", "battery_life_h"}},
         "operational_kg": None if totals.impact is None else totals.impact.operational_carbon_kg,
         "embodied_kg": machines.embodied_carbon_kg,
@@ -143,3 +153,8 @@ def account_values(scenario: Scenario, totals: Account, tokens: float) -> dict[s
         "rented_usd": machines.rental_usd,
         "owned_usd_per_million_tokens": None if owned_usd is None else usd_per_million(owned_usd, tokens),
     }
+
+
+def energy_by_part(energy: EnergyParts) -> dict[str, float]:
+    """Return the joules of accelerators, hosts (with fans and power supplies), network and storage."""
+    return {"accelerator": energy.accelerator_j, "host": energy.server_j - energy.accelerator_j, "network": energy.network_j, "storage": energy.storage_j}

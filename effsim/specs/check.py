@@ -137,6 +137,8 @@ def _of_scenario(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield "engine.name", "engines", scenario.engine.name
     if scenario.site is not None:
         yield "site", "sites", scenario.site
+    if scenario.storage is not None:
+        yield "storage", "storage", scenario.storage
 
 
 def _clashes() -> list[Checked]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
+from effsim.errors import SpecError
 from effsim.specs.figure import BytesValue, RatioValue, SecondsValue, Spec, WattsValue, quantity
 from effsim.specs.workload import PolicyName, Positive, WholeValue
 from effsim.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
@@ -13,6 +14,7 @@ Share = Annotated[RatioValue, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0)]
 
 YOUNG_DALY: Final = "young_daly"
+HOST_COPY: Final = "host_copy"
 MAX_NODES: Final = 200_000
 
 
@@ -69,12 +71,15 @@ class FailureModel(Spec):
 class Checkpoint(Spec):
     """How progress is saved. A save takes ``write``, or ``size / storage_bandwidth``.
 
+    In a scenario, whichever of ``size``, ``storage_bandwidth`` and ``restore`` is not given follows from the model and the storage.
+
     Args:
         interval: Work between the starts of two saves [s at full speed], or ``young_daly``: Daly's optimum.
         write: [s]
         size: Of a checkpoint [bytes].
         storage_bandwidth: Of the whole storage as this job sees it [bytes/s].
-        asynchronous: Share of a save during which training goes on; what is saved counts once it is wholly written.
+        asynchronous: Share of a save during which training goes on; what is saved counts once it is wholly written. ``host_copy``, in a
+            scenario: training stands still while each accelerator copies its share to the memory of its host.
         restore: Reading it back [s]; None: as long as a save.
     """
 
@@ -82,7 +87,7 @@ class Checkpoint(Spec):
     write: SecondsValue | None = None
     size: Annotated[BytesValue, Field(gt=0.0)] | None = None
     storage_bandwidth: Annotated[float, Field(gt=0.0)] | None = None
-    asynchronous: Share = 0.0
+    asynchronous: Annotated[Share | Literal["host_copy"], Field(union_mode="left_to_right")] = 0.0
     restore: SecondsValue | None = None
 
     @model_validator(mode="before")
@@ -100,23 +105,39 @@ class Checkpoint(Spec):
 
     @model_validator(mode="after")
     def _determined(self) -> "Checkpoint":
-        sized = (self.size is not None, self.storage_bandwidth is not None)
-        if (self.write is not None) == any(sized) or (any(sized) and not all(sized)):
+        if self.write is not None and (self.size is not None or self.storage_bandwidth is not None):
             raise ValueError("expected write, or size and storage_bandwidth")
-        if self.interval != YOUNG_DALY and float(self.interval) <= self.asynchronous * self.write_s:
-            raise ValueError(f"interval must exceed the asynchronous part of a save, {self.asynchronous * self.write_s:g} s")
+        if self.is_resolved and self.interval != YOUNG_DALY and float(self.interval) <= self.write_s - self.blocking_s:
+            raise ValueError(f"interval must exceed the asynchronous part of a save, {self.write_s - self.blocking_s:g} s")
         return self
 
     @property
+    def is_resolved(self) -> bool:
+        """Whether the time of a save and of its blocking part are known without a model and a storage."""
+        return (self.write is not None or (self.size is not None and self.storage_bandwidth is not None)) and self.asynchronous != HOST_COPY
+
+    @property
     def write_s(self) -> float:
-        """Time of a save [s]."""
+        """Time of a save [s].
+
+        Raises:
+            SpecError: It follows from a model and a storage that are not known here.
+        """
         if self.write is not None:
             return self.write
-        return (self.size or 0.0) / (self.storage_bandwidth or 1.0)
+        if self.size is None or self.storage_bandwidth is None:
+            raise SpecError("checkpoint: expected write, or size and storage_bandwidth; only a scenario can tell them from its model and storage")
+        return self.size / self.storage_bandwidth
 
     @property
     def blocking_s(self) -> float:
-        """The part of a save during which training stands still [s]."""
+        """The part of a save during which training stands still [s].
+
+        Raises:
+            SpecError: As for :attr:`write_s`.
+        """
+        if isinstance(self.asynchronous, str):
+            raise SpecError("checkpoint.asynchronous: host_copy needs a scenario, whose accelerators have a link to the host; expected a share")
         return self.write_s * (1.0 - self.asynchronous)
 
     @property
@@ -169,6 +190,7 @@ class Job(Spec):
         submit: When it enters the queue [s].
         min_nodes: Elastic: it goes on with as few; None: with all only.
         node_group: Nodes come in such groups (a model replica); what does not fill a group waits.
+        checkpoint: Its own; None: the cluster's.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -181,6 +203,7 @@ class Job(Spec):
     submit: SecondsValue = 0.0
     min_nodes: Positive | None = None
     node_group: Positive = 1
+    checkpoint: Checkpoint | None = None
 
     @model_validator(mode="after")
     def _determined(self) -> "Job":
@@ -288,6 +311,8 @@ class Cluster(Spec):
         idle_power: Of a sound node without a job [W]; None: none, or in a scenario that of its accelerators.
         off_power: Of a node in repair or maintenance [W].
         queue: A file of ``sim/training/policies``.
+        priority: Of the scenario's own run, where the queue looks at it.
+        submit: When the scenario's own run enters the queue [s].
         horizon: The account ends then [s]; None: when the last job is done.
         seeds: Independent runs.
     """
@@ -302,6 +327,8 @@ class Cluster(Spec):
     checkpoint: Checkpoint = Checkpoint(interval=SECONDS_PER_HOUR, write=0.0)
     restart: Restart = Restart()
     queue: PolicyName = "fifo"
+    priority: int = 0
+    submit: SecondsValue = 0.0
     power_budget: PowerBudget | None = None
     pause: PauseSignal | None = None
     maintenance: tuple[Maintenance, ...] = Field(default=(), max_length=1000)

@@ -29,7 +29,9 @@ def test_totals_follow_from_the_step():
     assert value["accelerator_j_per_token"] == pytest.approx(float(step.energy_j_per_step) / (64 * 2048), rel=1e-6)
     assert value["server_kw"] == pytest.approx(float(step.server_power_w) / 1e3, rel=1e-6)
     site = loading.site("france")
-    assert value["site_mwh"] == pytest.approx(value["server_kw"] * site.pue.value * value["duration_days"] * 24 / 1e3)
+    beside_mwh = steps * float(step.network_energy_j_per_step + step.storage_energy_j_per_step) / 3.6e9
+    assert value["part_network_mwh"] + value["part_storage_mwh"] == pytest.approx(beside_mwh)
+    assert value["site_mwh"] == pytest.approx(site.pue.value * (value["server_kw"] * value["duration_days"] * 24 / 1e3 + beside_mwh))
     assert value["operational_kg"] == pytest.approx(value["site_mwh"] * 3.6e9 * site.carbon_intensity.value)
     assert value["owned_usd"] == pytest.approx(value["hardware_usd"] + value["electricity_usd"])
 

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from effsim.errors import SpecError
 from effsim.specs.cluster import Checkpoint, Cluster, FailureModel, Job, Maintenance, PauseSignal, PowerBudget
 from effsim.specs.scenario import load_scenario, with_changes
 
@@ -25,7 +26,7 @@ def test_units_and_derived_times():
     [
         (Checkpoint, {"interval": "often", "write": 1}, "expected a quantity"),
         (Checkpoint, {"write": 1, "size": "1 TB", "storage_bandwidth": "1 TB/s"}, "expected write, or size"),
-        (Checkpoint, {"size": "1 TB"}, "expected write, or size"),
+        (Checkpoint, {"asynchronous": "copy"}, "asynchronous"),
         (Checkpoint, {"interval": 10, "write": 20, "asynchronous": 0.9}, "must exceed the asynchronous part"),
         (FailureModel, {"node_mtbf": "1 d", "distribution": "weibull"}, "shape belongs"),
         (FailureModel, {"node_mtbf": "1 d", "shape": 2}, "shape belongs"),
@@ -47,6 +48,14 @@ def test_units_and_derived_times():
 def test_refused(spec, given, message):
     with pytest.raises(ValidationError, match=message):
         spec.model_validate(given)
+
+
+def test_a_checkpoint_that_needs_a_scenario_says_so():
+    for unknown in ({"size": "1 TB"}, {"storage_bandwidth": "1 TB/s"}, {}):
+        with pytest.raises(SpecError, match="only a scenario can tell them"):
+            _ = Checkpoint.model_validate(unknown).write_s
+    with pytest.raises(SpecError, match="host_copy needs a scenario"):
+        _ = Checkpoint.model_validate({"write": 10, "asynchronous": "host_copy"}).blocking_s
 
 
 def test_a_cluster_survives_the_changes_of_a_what_if():

@@ -215,7 +215,7 @@ class ClusterState:
         now_s = self.env.now
         waiting = [Waiting(job.id, job.spec.nodes, expected_s(job), job.spec.priority, job.spec.submit) for job in self.queue]
         running = [
-            Running(job.id, len(job.nodes), now_s + expected_s(job), job.spec.priority, now_s if job.start_s is None else job.start_s, job.preempt)
+            Running(job.id, len(job.nodes), expected_end_s(job, now_s), job.spec.priority, now_s if job.start_s is None else job.start_s, job.preempt)
             for job in self.holding
         ]
         return self.admit(waiting, running, free, now_s)
@@ -259,3 +259,9 @@ def expected_s(job: JobState) -> float:
     """Return how long a job will still run if nothing befalls it, saves included [s]."""
     progress = job.progress
     return (progress.work_s - progress.done_s) * (1.0 + progress.blocking_s / progress.interval_s) + job.write_s
+
+
+def expected_end_s(job: JobState, now_s: float) -> float:
+    """Return when a job that holds nodes will have ended if nothing befalls it; its progress is that at the start of its phase."""
+    since_s = now_s if job.phase is None else job.phase_start_s
+    return max(since_s + expected_s(job), now_s)

@@ -79,6 +79,7 @@ class JobState:
     domains_at_end: int = 0
     failures: int = 0
     restarts: int = 0
+    loads: int = 0
     preemptions: int = 0
     lost_s: float = 0.0
     fruitless: int = 0

@@ -14,6 +14,9 @@ CAUSES: Final = (
 wait for others; time added by a slow node; time added by the power budget; stopped by a signal; planned work on the node;
 out of order; sound and without a job (spares too)."""
 
+UNHELD: Final = ("maintenance", "repair", "idle")
+"""Causes of nodes that no job holds."""
+
 BIN_S: Final = 3600.0
 MAX_BINS: Final = 10_000
 

@@ -93,7 +93,8 @@ def load_s(cluster: ClusterState, job: JobState) -> float:
     """Return the time of a restart and of reading the checkpoint, if there is one [s]."""
     restart = cluster.spec.restart
     start_s = restart.time if restart.with_spare is None or not job.is_hot else restart.with_spare
-    return start_s + (cluster.spec.checkpoint.restore_s if job.progress.saved_s > 0.0 else 0.0)
+    checkpoint = job.spec.checkpoint or cluster.spec.checkpoint
+    return start_s + (checkpoint.restore_s if job.progress.saved_s > 0.0 else 0.0)
 
 
 def _roll_back(job: JobState, now_s: float) -> None:
@@ -180,3 +181,4 @@ def complete(job: JobState, phase: Phase) -> None:
     elif phase.cause == "restart":
         job.is_loading = False
         job.restarts += 1
+        job.loads += job.progress.saved_s > 0.0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from effsim.results import Result
 from effsim.sim.training.cluster import ClusterState
 from effsim.sim.training.job import JobState
-from effsim.sim.training.ledger import total
+from effsim.sim.training.ledger import UNHELD, total
 
 FloatArray = NDArray[np.float64]
 Status = Literal["finished", "running", "queued", "not submitted"]
@@ -47,6 +47,7 @@ class JobOutcome(Result):
         saves: Checkpoints written.
         failures: Interruptions by failures.
         restarts: Of its processes.
+        loads: Checkpoints read.
         preemptions: By other jobs.
         domains: Network domains that it lies in at last.
         node_s: Node-seconds by cause.
@@ -64,6 +65,7 @@ class JobOutcome(Result):
     saves: int
     failures: int
     restarts: int
+    loads: int
     preemptions: int
     domains: int
     node_s: Mapping[str, float]
@@ -104,6 +106,12 @@ class TrainingRun(Result):
     def total_j(self) -> float:
         """Energy of all nodes [J]."""
         return total(self.energy_j)
+
+    @property
+    def unheld(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Node-seconds and joules by cause of nodes without a job: idle, in repair, in maintenance."""
+        time_s = {cause: amount - math.fsum(job.node_s[cause] for job in self.jobs) for cause, amount in self.node_s.items() if cause in UNHELD}
+        return time_s, {cause: self.energy_j[cause] - math.fsum(job.energy_j[cause] for job in self.jobs) for cause in time_s}
 
     def share(self, cause: str) -> float:
         """Return the share of a cause in all node-seconds."""
@@ -152,6 +160,7 @@ def _outcome(job: JobState, end_s: float) -> JobOutcome:
         saves=job.progress.saves,
         failures=job.failures,
         restarts=job.restarts,
+        loads=job.loads,
         preemptions=job.preemptions,
         domains=len(job.domains) if job.end_s is None else job.domains_at_end,
         node_s=dict(job.book.node_s),

@@ -17,7 +17,7 @@ from effsim.sim.training.ledger import Ledger, Signal
 from effsim.sim.training.process import run_job, settle
 from effsim.sim.training.progress import Progress
 from effsim.sim.training.result import TrainingRun, TrainingRuns, collect
-from effsim.specs.cluster import YOUNG_DALY, Cluster, Job
+from effsim.specs.cluster import YOUNG_DALY, Checkpoint, Cluster, Job
 
 SHORTEST_INTERVAL_S: Final = 1.0
 """Between saves that cost nothing, where Daly's optimum is 0."""
@@ -104,9 +104,12 @@ def job_mtbf_s(cluster: Cluster, nodes: int) -> float:
     return 1.0 / rate_per_s if rate_per_s > 0.0 else math.inf
 
 
-def checkpoint_interval_s(cluster: Cluster, nodes: int) -> float:
-    """Return the work between two saves of a job on so many nodes [s]: as given, or Daly's optimum for the blocking part of a save."""
-    checkpoint, mtbf_s = cluster.checkpoint, job_mtbf_s(cluster, nodes)
+def checkpoint_interval_s(cluster: Cluster, nodes: int, checkpoint: Checkpoint | None = None) -> float:
+    """Return the work between two saves of a job on so many nodes [s]: as given, or Daly's optimum for the blocking part of a save.
+
+    ``checkpoint`` None: the cluster's.
+    """
+    checkpoint, mtbf_s = checkpoint or cluster.checkpoint, job_mtbf_s(cluster, nodes)
     if checkpoint.interval != YOUNG_DALY:
         return float(checkpoint.interval)
     if math.isinf(mtbf_s):
@@ -116,9 +119,9 @@ def checkpoint_interval_s(cluster: Cluster, nodes: int) -> float:
 
 
 def _job_state(cluster: Cluster, number: int, job: Job) -> JobState:
-    checkpoint = cluster.checkpoint
+    checkpoint = job.checkpoint or cluster.checkpoint
     lag_s = checkpoint.write_s - checkpoint.blocking_s
-    interval_s = min(checkpoint_interval_s(cluster, job.nodes), job.work_s)
+    interval_s = min(checkpoint_interval_s(cluster, job.nodes, checkpoint), job.work_s)
     return JobState(number, job, Progress(job.work_s, interval_s, checkpoint.blocking_s, min(lag_s, interval_s)), checkpoint.write_s)
 
 

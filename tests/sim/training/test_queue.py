@@ -58,6 +58,13 @@ def test_fifo_and_backfill_start_in_different_order(cluster, job):
     assert sum(one.queue_s for one in backfill.jobs) < sum(one.queue_s for one in fifo.jobs)
 
 
+def test_what_a_running_job_has_done_since_it_started_counts(cluster, job):
+    jobs = [job("first", 6, 10_000.0), job("wide", 8, 5_000.0, submit=1.0), job("late", 2, 5_000.0, submit=8_000.0)]
+    run = simulate_training(cluster(nodes=8, queue="backfill"), jobs)
+    assert run.jobs[1].start_s == run.jobs[0].end_s, "late would end at 13,250 s and delay it"
+    assert run.jobs[2].start_s == run.jobs[1].end_s
+
+
 def test_a_preempted_job_saves_waits_and_finishes(cluster, job):
     jobs = [job("low", 8, 10_000.0), job("high", 4, 2_000.0, submit=3_500.0, priority=1)]
     run = simulate_training(cluster(nodes=8, queue="priority", restart={"time": 200.0}), jobs)
