@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from effsim._version import __version__
-from effsim.cli import estimate, optimize, scenario, specs, validate
+from effsim.cli import estimate, meters, optimize, scenario, specs, validate
 from effsim.errors import EffSimError
 
 BAD_INPUT = 2
@@ -69,6 +69,7 @@ app.add_typer(estimate.app, name="estimate")
 app.command("run")(scenario.run)
 app.add_typer(specs.app, name="specs")
 app.add_typer(optimize.app, name="optimize")
+app.add_typer(meters.app, name="meters")
 app.add_typer(validate.app, name="validate")
 
 
