@@ -1,10 +1,11 @@
 """``effsim optimize``: searches over configurations."""
 
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
-from effsim.cli.output import AsJson, print_json, print_table
+from effsim.cli.output import AsJson
 
 app = typer.Typer(no_args_is_help=True, help="Search for the best configuration.")
 
@@ -14,45 +15,48 @@ def _group() -> None:
     """Group the searches."""
 
 
+SEVERAL = "one value, or several: 2,4,8"
+
+
 @app.command()
 def parallelism(
+    *,
     model: Annotated[str, typer.Option(help="Catalog name, Hugging Face id or path to a config.json.")],
     accelerator: Annotated[str, typer.Option("--accelerator", "--system", help="Catalog name, alias or path to a YAML file.")],
     num_accelerators: Annotated[int, typer.Option("--num-accelerators", "--total-gpus", min=1)],
-    global_batch_size: Annotated[int, typer.Option(min=1, help="Sequences per step.")],
+    global_batch_size: Annotated[str, typer.Option(help=f"Sequences per step; {SEVERAL}.")],
     sequence_length: Annotated[int, typer.Option(min=1, help="Tokens.")] = 4096,
-    precision: Annotated[str, typer.Option(help="bf16 fp16 fp8 ...")] = "bf16",
+    tp: Annotated[str | None, typer.Option("--tp", help=f"Tensor parallel; {SEVERAL}.")] = None,
+    pp: Annotated[str | None, typer.Option("--pp", help="Pipeline parallel, likewise.")] = None,
+    vpp: Annotated[str | None, typer.Option("--vpp", help="Virtual pipeline stages per device, likewise.")] = None,
+    cp: Annotated[str | None, typer.Option("--cp", help="Context parallel, likewise.")] = None,
+    ep: Annotated[str | None, typer.Option("--ep", help="Expert parallel, likewise.")] = None,
+    dp: Annotated[str | None, typer.Option("--dp", help="Data parallel, likewise; what the others leave where absent.")] = None,
+    sp: Annotated[str | None, typer.Option("--sp", help="Sequence parallel: true, false; both where absent.")] = None,
+    micro_batch_size: Annotated[str | None, typer.Option("--micro-batch-size", help=f"Sequences per device and pass; {SEVERAL}.")] = None,
+    recompute: Annotated[str | None, typer.Option(help="none, selective, alternate, full.")] = None,
+    zero_stage: Annotated[str | None, typer.Option(help="0 to 3.")] = None,
+    shard_group: Annotated[str | None, typer.Option(help="Ranks within which ZeRO shards; 0: all.")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", "--pipeline-schedule", help="1f1b, interleaved, zero_bubble, gpipe.")] = None,
+    precision: Annotated[str, typer.Option(help=f"bf16 fp16 fp8 ...; {SEVERAL.replace('2,4,8', 'bf16,fp8')}.")] = "bf16",
+    optimizer: Annotated[str, typer.Option(help="sgd momentum rmsprop adam adafactor adam_8bit muon.")] = "adam",
     engine: Annotated[str, typer.Option(help="megatron, fsdp, maxtext.")] = "megatron",
-    objective: Annotated[str, typer.Option(help="step_time_s or energy_j_per_step.")] = "step_time_s",
-    top_n: Annotated[int, typer.Option("--top-n", min=1, help="Rows to print.")] = 10,
+    node: Annotated[str | None, typer.Option(help="What the accelerators stand in; their usual node where absent.")] = None,
+    network: Annotated[str | None, typer.Option(help="Between nodes; the node's own where absent.")] = None,
+    power_limit: Annotated[str | None, typer.Option(metavar="WATTS", help="Per accelerator: '500 W' or 500; the TDP where absent.")] = None,
+    calibration: Annotated[str, typer.Option(help="'auto': the best of the catalog; 'none': data sheet and priors only; or a path.")] = "auto",
+    memory_headroom: Annotated[float, typer.Option(help="Share of the device's memory to leave free.")] = 0.0,
+    objective: Annotated[str, typer.Option(help="time, energy, j_per_token or memory.")] = "time",
+    top: Annotated[int, typer.Option("--top", "--top-n", min=1, help="Rows to print.")] = 10,
+    compare: Annotated[list[str] | None, typer.Option("--compare", metavar="TP=8,PP=8,...", help="A split to set beside the best; may be repeated.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the rows to a file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank every feasible split of a training job: tensor, pipeline and data parallel, micro-batch, recomputation, ZeRO."""
-    from effsim.cost.deployment import Settings
-    from effsim.optimize.parallelism import Job, search_parallelism
-    from effsim.results import plain
-    from effsim.units import BYTES_PER_GIB
+    """Rank the splits of a training job: ranks, schedule, micro-batch, recomputation and sharding, and say what became of the others."""
+    options = dict(locals())
+    from effsim.cli.splits import print_splits
 
-    settings = Settings(precision=precision, engine=engine, phase="train")
-    found = search_parallelism(Job(model, accelerator, num_accelerators, global_batch_size, sequence_length, settings), objective)
-    rows = plain(found.head(top_n))
-    if as_json:
-        return print_json({"feasible": len(found), "best": rows})
-    columns = ("TP", "PP", "DP", "VPP", "recompute", "ZeRO", "micro-batch", "step s", "MFU", "tokens/s", "kW", "kJ/step", "bubble s", "exchange s", "GiB")
-    fields = ("tensor_parallel", "pipeline_parallel", "data_parallel", "virtual_pipeline_stages", "recompute", "zero_stage", "micro_batch_size")
-    listed = [
-        [
-            *(row[name] for name in fields),
-            *(row[name] for name in ("step_time_s", "mfu", "tokens_per_s")),
-            row["power_w"] / 1e3,
-            row["energy_j_per_step"] / 1e3,
-            *(row[name] for name in ("bubble_s", "exchange_s")),
-            row["memory_bytes"] / BYTES_PER_GIB,
-        ]
-        for row in rows
-    ]
-    print_table(columns, listed, f"{len(found):,} feasible splits of {model} over {num_accelerators} x {accelerator}")
-    return None
+    print_splits(options)
 
 
 @app.command()

@@ -1,0 +1,96 @@
+"""Why no split fits, and what would: each remedy is tried before it is named."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from effsim.catalog import files
+from effsim.errors import InfeasibleError, SpecError
+from effsim.optimize.parallelism.grid import Tally, candidates
+from effsim.optimize.parallelism.space import Job, Space
+from effsim.specs import loading
+from effsim.specs.models import model as load_model
+from effsim.units import BYTES_PER_GIB
+
+MORE = (2, 4, 8, 16, 32, 64)  # times as many accelerators
+
+
+def nothing_fits(job: Job, space: Space, tally: Tally) -> InfeasibleError:
+    """Return the error of a search without a result: what binds, how far the nearest split is, and remedies that were tried."""
+    what = f"no split of {load_model(job.model).name} over {job.num_accelerators} x {job.accelerator}"
+    if not tally.considered:
+        return InfeasibleError(f"{what} has the ranks asked for: they multiply to another number.", "divisibility", _named(_relaxed(job, space)))
+    counted = "; ".join(f"{count:,} because {reason} ({tally.examples[reason]})" for reason, count in tally.refused.most_common() if reason != "memory")
+    if tally.closest_bytes is None:
+        remedies = _named(_relaxed(job, space), _other_batches(job, space))
+        return InfeasibleError(f"{what} divides: of {tally.considered:,} considered, {counted}.", "divisibility", remedies)
+    short = f"{what} fits in memory: of {tally.considered:,} considered, {tally.refused['memory']:,} need more, the nearest {_gib(tally.closest_bytes)} more"
+    remedies = _named(_relaxed(job, space), _more(job, space), _lighter(job, space), _roomier(job, space))
+    return InfeasibleError(f"{short}{'; ' + counted if counted else ''}.", "accelerator memory", remedies)
+
+
+def _gib(size_bytes: float) -> str:
+    return f"{size_bytes / BYTES_PER_GIB:.1f} GiB"
+
+
+def fits(job: Job, space: Space) -> bool:
+    """Return whether any combination fits."""
+    try:
+        return next(candidates(job, space, Tally()), None) is not None
+    except SpecError:
+        return False
+
+
+def _named(*tried: Iterator[tuple[str, Job, Space]]) -> tuple[str, ...]:
+    """Return the first remedy of each kind that makes something fit."""
+    return tuple(name for kind in tried for name in [next((name for name, job, space in kind if fits(job, space)), "")] if name)
+
+
+def _relaxed(job: Job, space: Space) -> Iterator[tuple[str, Job, Space]]:
+    """Yield the space with one limit less, then with none."""
+    limited = [field.name for field in dataclasses.fields(space) if field.name != "precision" and getattr(space, field.name) is not None]
+    for name in limited:
+        yield f"another {name}", job, dataclasses.replace(space, **{name: None})
+    if len(limited) > 1:
+        yield f"none of the limits on {', '.join(limited)}", job, Space(precision=space.precision)
+    if job.memory_headroom:
+        yield "no memory_headroom", dataclasses.replace(job, memory_headroom=0.0), space
+
+
+def _other_batches(job: Job, space: Space) -> Iterator[tuple[str, Job, Space]]:
+    for size in (2**k for k in range(1, 21)):
+        yield f"global_batch_size={size}", dataclasses.replace(job, global_batch_size=size), space
+
+
+def _more(job: Job, space: Space) -> Iterator[tuple[str, Job, Space]]:
+    """Yield more accelerators, with the batch as it is, then with a larger one."""
+    for times in MORE:
+        count = times * job.num_accelerators
+        yield f"{count} accelerators", dataclasses.replace(job, num_accelerators=count), space
+    for times in MORE:
+        count, batch = times * job.num_accelerators, times * np.asarray(job.global_batch_size)
+        yield f"{count} accelerators with {times} times the global batch", dataclasses.replace(job, num_accelerators=count, global_batch_size=batch), space
+
+
+def _lighter(job: Job, space: Space) -> Iterator[tuple[str, Job, Space]]:
+    for name in ("adam_8bit", "adafactor"):
+        if job.recipe.optimizer != name:
+            yield f"optimizer={name}", dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, optimizer=name)), space
+
+
+def _roomier(job: Job, space: Space) -> Iterator[tuple[str, Job, Space]]:
+    """Yield the catalog's accelerators of the same class with more memory, the smallest first; not where node or network were given."""
+    own = loading.accelerator(job.accelerator)
+    if job.settings.node is not None or job.settings.network is not None:
+        return
+    others = [loading.accelerator(name) for name in files("accelerators")]
+    for other in sorted(_alike(own, others), key=lambda one: one.memory.value):
+        yield f"{other.name} ({_gib(other.memory.value)})", dataclasses.replace(job, accelerator=other.name), space
+
+
+def _alike(own: Any, others: list[Any]) -> Iterator[Any]:
+    for other in others:
+        if other.device_class == own.device_class and other.memory.value > own.memory.value:
+            yield other
