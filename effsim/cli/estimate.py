@@ -42,6 +42,7 @@ TRAINING: Final = (
     ("power_w", "power, accelerators", "W"),
     ("server_power_w", "power, servers", "W"),
     ("energy_j_per_step", "energy, accelerators", "J/step"),
+    ("energy_per_token_j", "energy, accelerators", "J/token"),
 )
 ARGUMENTS: Final = {
     "tp": "tensor_parallel",
@@ -107,31 +108,45 @@ def training(
     ep: Expert = 1,
     sequence_parallel: Annotated[bool, typer.Option(help="Split norms and dropout along the sequence.")] = True,
     zero_stage: Annotated[int, typer.Option(min=0, max=3)] = 1,
-    recompute: Annotated[str, typer.Option(help="none, selective, alternate or full.")] = "selective",
+    recompute: Annotated[str, typer.Option(help="none, selective, alternate, minimal, full, or modules: layernorm+moe_act.")] = "selective",
     precision: Precision = None,
-    optimizer: Annotated[str, typer.Option(help="sgd momentum rmsprop adam adafactor adam_8bit muon.")] = "adam",
+    optimizer: Annotated[str, typer.Option(help="sgd momentum rmsprop adam adam_bf16 adafactor adam_8bit muon.")] = "adam",
     pipeline_schedule: Annotated[str, typer.Option(help="1f1b, gpipe or zero_bubble.")] = "1f1b",
     trainable: Annotated[str, typer.Option(help="full, or lora: adapters on frozen weights.")] = "full",
     lora_rank: Annotated[int, typer.Option(min=1, help="Of the adapters.")] = 16,
-    capacity_factor: Annotated[float | None, typer.Option(help="Of a router that caps its experts: rows of the fullest rank over the mean.")] = None,
+    capacity_factor: Annotated[float | None, typer.Option(help="Places of each expert's buffer over its even share of tokens.")] = None,
+    expert_imbalance: Annotated[float | None, typer.Option(help="Rows of the fullest rank of a dropless router over the mean.")] = None,
+    gradient_bytes: Annotated[float | None, typer.Option(help="4 (fp32) or 2 (bf16); the engine's where absent.")] = None,
+    offload_activations: Annotated[float, typer.Option(help="Share of kept activations in the host's memory.")] = 0.0,
+    offload_optimizer: Annotated[float, typer.Option(help="Share of the optimizer's state in the host's memory.")] = 0.0,
+    clock: Annotated[float | None, typer.Option(help="Highest clock as a share of the full one.")] = None,
     shard_group: Annotated[int | None, typer.Option(min=1, help="Ranks within which ZeRO shards; all where absent.")] = None,
     rank_time_sd: Annotated[float, typer.Option(min=0.0, help="Relative standard deviation of a rank's step time.")] = 0.0,
     attention: Attention = "tiled",
     node: Node = None,
     network: Network = None,
-    engine: Annotated[str, typer.Option(help="megatron, fsdp, maxtext.")] = "megatron",
+    storage: Annotated[str, typer.Option(help="From which data are read; see `effsim specs list storage`.")] = "parallel_flash",
+    data_bytes_per_token: Annotated[float, typer.Option(help="Read from storage for one token; samples with pictures take far more.")] = 4.0,
+    prefetch_ratio: Annotated[float, typer.Option(help="Share of a step behind which reading is hidden.")] = 1.0,
+    engine: Annotated[str, typer.Option(help="megatron, fsdp, maxtext; see `effsim specs list engines`.")] = "megatron",
     power_limit: PowerLimit = None,
     calibration: Calibration = "auto",
     breakdown: Breakdown = False,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate a training step: time, MFU, power and energy, each with its 90 % interval."""
+    """Estimate a training step: time by phase, MFU, power, energy by part and memory, with 90 % intervals."""
     options = dict(locals())
+    from effsim.cli.training_tables import parts_document, print_parts
     from effsim.cost.training import estimate_training
+
+    asked = dict(options)
 
     result = estimate_training(**_arguments(options))
     title = f"{model} on {num_accelerators} x {accelerator}, {global_batch_size} x {sequence_length} tokens"
-    _print(result, TRAINING, (title, basis(accelerator, node, engine, calibration)), breakdown=breakdown, as_json=as_json)
+    about = (title, basis(accelerator, node, engine, calibration))
+    _print(result, TRAINING, about, breakdown=breakdown, as_json=as_json, parts=parts_document(result, asked) if as_json else None)
+    if not as_json:
+        print_parts(result, asked)
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
@@ -171,13 +186,15 @@ def power_w(option: str, given: str | None) -> float | None:
     raise SpecError(said)
 
 
-def _print(result: Any, fields: tuple[tuple[str, str, str], ...], about: tuple[str, dict[str, Any]], *, breakdown: bool, as_json: bool) -> None:
+def _print(
+    result: Any, fields: tuple[tuple[str, str, str], ...], about: tuple[str, dict[str, Any]], *, breakdown: bool, as_json: bool, parts: Any = None
+) -> None:
     """Print an estimate, its title and what it rests on."""
     title, rests_on = about
     if as_json:
         from effsim.results import plain
 
-        document = {**result.to_dict(), "intervals_90": {name: result.interval(name, 0.9) for name, _, _ in fields}, "basis": rests_on}
+        document = {**result.to_dict(), "intervals_90": {name: result.interval(name, 0.9) for name, _, _ in fields}, "basis": rests_on, **(parts or {})}
         return print_json(plain(document))
     rows = []
     for name, label, unit in fields:
