@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from effsim import catalog
 from effsim.cost.collectives import Fabric, Level
-from effsim.cost.device import Coefficients, Device, Prior, build_device, dtypes, prior_for
+from effsim.cost.device import MIN_CLOCK, Coefficients, Device, Prior, build_device, dtypes, prior_for
 from effsim.cost.estimate import number_or_none
 from effsim.cost.evaluate import CostTable, cost_table
+from effsim.cost.kernels import SMALL_ROWS
 from effsim.cost.memory import ServingMemory, serving_memory
 from effsim.errors import SpecError
 from effsim.specs import loading
@@ -36,15 +37,16 @@ class Deployment:
     table: OpTable
     power_limit_w: float | None
     memory_utilization: float
+    clock: float = 1.0
 
     def costs(self, coefficients: Coefficients) -> CostTable:
         """Return the cost of the operations under given coefficients."""
-        device = build_device(self.accelerator, coefficients, self.power_limit_w)
-        return cost_table(self.table, device, self.fabric, self.engine.launch_overhead.value)
+        device = build_device(self.accelerator, coefficients, self.power_limit_w, self.clock)
+        return cost_table(self.table, device, self.fabric, self.engine.launch_overhead.value, self.engine.expert_tile_rows or SMALL_ROWS)
 
     def device(self) -> Device:
         """Return the device with the coefficients' medians."""
-        return build_device(self.accelerator, self.prior.median, self.power_limit_w)
+        return build_device(self.accelerator, self.prior.median, self.power_limit_w, self.clock)
 
     def serving_memory(self) -> ServingMemory:
         """Return how a device's memory divides between weights, reserve and cache."""
@@ -67,6 +69,7 @@ class Settings:
         phase: ``serve`` or ``train``.
         attention: ``tiled`` or ``naive``.
         sparsity: Of the weights: ``none``, ``unstructured`` or ``2:4``.
+        clock: Highest clock as a share of the full one; None: full.
     """
 
     precision: str | None = None
@@ -80,6 +83,7 @@ class Settings:
     phase: Literal["serve", "train"] = "serve"
     attention: Literal["tiled", "naive"] = "tiled"
     sparsity: str = "none"
+    clock: float | None = None
 
 
 def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Settings) -> Deployment:
@@ -119,7 +123,15 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         table=lower(net, _lowered(parallelism, settings.phase), formats, settings.phase),
         power_limit_w=acc.check_power_limit(number_or_none("power_limit_w", settings.power_limit_w)),
         memory_utilization=software.memory_utilization.value if utilization is None else utilization,
+        clock=_clock(settings.clock),
     )
+
+
+def _clock(share: float | None) -> float:
+    chosen = 1.0 if share is None else number_or_none("clock", share, 1.0)
+    if chosen is None or chosen < MIN_CLOCK:
+        raise SpecError(f"clock: {share:g} of the full clock given; allowed: {MIN_CLOCK:g} to 1")
+    return chosen
 
 
 def _engine(settings: Settings) -> Engine:

@@ -24,6 +24,8 @@ class Exchange(NamedTuple):
         weights: All weights on one device.
         micro_batches: Per step, an array.
         shard_group: Ranks within which ZeRO shards (hybrid sharding); None: all.
+        gradient_bytes: Of a gradient on the wire [bytes].
+        scatters_sums: ZeRO stage 2 scatters once a step.
     """
 
     zero_stage: int
@@ -31,6 +33,8 @@ class Exchange(NamedTuple):
     weights: float
     micro_batches: Any
     shard_group: int | None = None
+    gradient_bytes: float = GRADIENT_BYTES
+    scatters_sums: bool = False
 
 
 def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: Coefficients, load: Exchange) -> tuple[Any, Any]:
@@ -66,13 +70,14 @@ def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: C
 
 def _plan(load: Exchange, group: int, ranks: int) -> list[tuple[Collective, float, Any, str]]:
     """Return pattern, bytes, times per step, and whether it runs within a group or across groups."""
-    gradients = GRADIENT_BYTES * load.trained
+    gradients = load.gradient_bytes * load.trained
     if load.zero_stage < SHARDED_OPTIMIZER:
         return [("all_reduce", gradients, 1.0, "near")]
     if load.zero_stage == SHARDED_WEIGHTS:
         gather: tuple[Collective, float, Any, str] = ("all_gather", WEIGHT_BYTES * load.weights, 2.0 * load.micro_batches, "near")
     else:
         gather = ("all_gather", WEIGHT_BYTES * load.trained, 1.0, "near")
-    scatters = load.micro_batches if load.zero_stage >= SHARDED_GRADIENTS else 1.0
+    often = load.zero_stage == SHARDED_WEIGHTS or (load.zero_stage >= SHARDED_GRADIENTS and not load.scatters_sums)
+    scatters = load.micro_batches if often else 1.0
     plan: list[tuple[Collective, float, Any, str]] = [("reduce_scatter", gradients, scatters, "near"), gather]
     return [*plan, ("all_reduce", gradients / group, 1.0, "far")] if group < ranks else plan

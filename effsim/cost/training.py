@@ -1,6 +1,8 @@
 """Training: time, power, energy and memory of one optimizer step."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -10,9 +12,12 @@ from effsim.cost.breakdown import operation_breakdown
 from effsim.cost.deployment import Settings, deploy
 from effsim.cost.device import Coefficients
 from effsim.cost.estimate import Estimate, number_arrays, whole_number
+from effsim.cost.routing import Routing
 from effsim.cost.serving import power_bounds_w, server_power
-from effsim.cost.storage import TOKEN_BYTES, Storage, checkpoint_bytes, transfer_energy_j
-from effsim.cost.training_memory import TrainingMemory, require_fit
+from effsim.cost.storage import DEFAULT_STORAGE, TOKEN_BYTES, Loading, access, checkpoint_bytes, exposed_loading_s
+from effsim.cost.training_memory import TrainingMemory
+from effsim.cost.training_phases import PHASE_WORDS, Taken, step_phases
+from effsim.cost.training_remedies import require_fit
 from effsim.cost.training_step import (
     PHASES,
     Batch,
@@ -27,7 +32,7 @@ from effsim.cost.training_step import (
     training_memory,
     training_step,
 )
-from effsim.cost.uncertainty import discrepancies, log_sd
+from effsim.cost.uncertainty import discrepancies, interval, log_sd
 from effsim.errors import SpecError
 from effsim.results import Provenance
 from effsim.workload.features import Iteration, feature_matrix
@@ -40,6 +45,7 @@ TIME_OUTPUTS = ("step_time_s", "tokens_per_s", "mfu", "hfu", "model_tflops_per_a
 POWER_OUTPUTS = ("power_w", "server_power_w")
 ENERGY_OUTPUTS = ("energy_j_per_step", "energy_per_token_j")
 OUTPUTS = (*TIME_OUTPUTS, *POWER_OUTPUTS, *ENERGY_OUTPUTS)
+STEP_PHASES = (*PHASES, "loading")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +56,12 @@ class TrainingEstimate(Estimate):
     over the dense peak of the training dtype. ``hfu`` adds what is recomputed. ``power_w`` is that of all accelerators.
 
     Args:
-        step_time_s: Of an optimizer step [s]; ``compute_s``, ``bubble_s``, ``exchange_s`` and ``update_s`` are its parts.
-        energy_j_per_step: Of all accelerators [J]; ``compute_j``, ``bubble_j``, ``exchange_j`` and ``update_j`` are its parts.
+        step_time_s: Of an optimizer step [s]; ``compute_s``, ``bubble_s``, ``exchange_s``, ``update_s`` and ``loading_s`` (waiting for data) are its parts.
+        energy_j_per_step: Of all accelerators [J]; ``compute_j`` to ``loading_j`` are its parts.
         host_energy_j_per_step: Of hosts, fans and power supplies [J]; absent where no node is known.
         network_energy_j_per_step: Of switches and optics outside the accelerators and their servers [J].
-        storage_energy_j_per_step: Of reading the step's tokens from storage [J]; checkpoints are written by the cluster, at its interval.
+        storage_energy_j_per_step: Of the storage servers, at rest and reading the step's data, the job's share [J]; checkpoints are written
+            by the cluster, at its interval.
         checkpoint_bytes: Weights and optimizer state of the whole model.
     """
 
@@ -75,23 +82,39 @@ class TrainingEstimate(Estimate):
     bubble_s: Any
     exchange_s: Any
     update_s: Any
+    loading_s: Any
     compute_j: Any
     bubble_j: Any
     exchange_j: Any
     update_j: Any
+    loading_j: Any
     memory: TrainingMemory
     checkpoint_bytes: float
     feasible: Any
     num_accelerators: int
     provenance: Provenance
 
-    @property
+    parts: dataclasses.InitVar[Callable[[], pd.DataFrame]]
+
+    def __post_init__(
+        self,
+        spread: Callable[[], Mapping[str, Any]],
+        rows: Callable[[], pd.DataFrame],
+        bounds: Mapping[str, tuple[float, float]],
+        parts: Callable[[], pd.DataFrame],
+    ) -> None:
+        """Keep what is computed on demand."""
+        super().__post_init__(spread, rows, bounds)
+        self.__dict__["_parts"] = parts
+
+    @cached_property
     def phases(self) -> pd.DataFrame:
-        """Return time, energy and power of all accelerators in each phase of a step; of a single batch."""
-        times = [getattr(self, f"{phase}_s") for phase in PHASES]
-        joules = [getattr(self, f"{phase}_j") for phase in PHASES]
-        powers = [energy / time if time else None for energy, time in zip(joules, times, strict=True)]
-        return pd.DataFrame({"phase": PHASES, "time_s": times, "energy_j": joules, "power_w": powers})
+        """Return time with its 90 % interval, energy and power of all accelerators in each phase of a step; of the first batch where there are many.
+
+        Times sum to the step time, energies to that of the accelerators. A phase that does not occur takes 0 s and has no power.
+        """
+        found: pd.DataFrame = self.__dict__["_parts"]()
+        return found
 
 
 def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
@@ -123,6 +146,15 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     shard_group: int | None = None,
     rank_time_sd: float = 0.0,
     attention: Literal["tiled", "naive"] = "tiled",
+    storage: Any = DEFAULT_STORAGE,
+    data_bytes_per_token: float = TOKEN_BYTES,
+    prefetch_ratio: float = 1.0,
+    expert_imbalance: float | None = None,
+    gradient_bytes: float | None = None,
+    offload_activations: float = 0.0,
+    offload_optimizer: float = 0.0,
+    clock: float | None = None,
+    routing: Routing | None = None,
 ) -> TrainingEstimate:
     """Return time, power, energy and memory of an optimizer step.
 
@@ -144,8 +176,10 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         expert_parallel: Groups over which experts are spread.
         sequence_parallel: Norms split over tensor ranks; reductions become reduce-scatter and all-gather.
         zero_stage: 0 to 3: what data-parallel ranks share out: optimizer state, gradients, weights.
-        recompute: ``none``, ``selective`` (attention scores), ``alternate`` (every second product) or ``full``.
-        precision: Of the products.
+        recompute: ``none``, ``selective`` (attention scores), ``alternate`` (every second product), ``minimal`` (all but the products),
+            ``full``, or modules as ``layernorm+moe_act``; see :func:`~effsim.workload.training.recomputed`.
+        precision: Of the products: 16 bits or more, or ``fp8``, ``mxfp8``, ``nvfp4``, ``mxfp4`` where the accelerator has the units; see
+            :data:`~effsim.workload.low_precision.RECIPES`.
         optimizer: See :data:`~effsim.workload.optimizers.OPTIMIZERS`.
         node: None: the accelerator's default.
         network: Between nodes; None: the node's.
@@ -155,10 +189,19 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         pipeline_schedule: ``1f1b`` (interleaved with virtual stages), ``gpipe`` or ``zero_bubble``.
         trainable: ``full``, or ``lora``: frozen weights with low-rank adapters on the attention products.
         lora_rank: Of the adapters.
-        capacity_factor: Rows of the fullest expert rank over the mean, where the router caps them; None: the coefficient.
+        capacity_factor: Places of each expert's buffer over ``tokens · top_k / experts``, where the router pads and drops; None: dropless.
         shard_group: Ranks within which ZeRO shards, replicas of them summing gradients (hybrid sharding); None: all.
         rank_time_sd: Relative standard deviation of a rank's step time; synchronous ranks wait for the slowest.
         attention: ``tiled``, or ``naive``: scores are written to memory, as before 2022.
+        storage: From which data are read: name, path or spec.
+        data_bytes_per_token: Read for one token [bytes]; a token id takes 4, samples with pictures far more.
+        prefetch_ratio: Share of a step behind which reading is hidden.
+        expert_imbalance: Rows of the fullest rank of a dropless router over the mean, which stretches time alone; None: the coefficient.
+        gradient_bytes: Of a gradient in its sum and on the wire: 4 (fp32) or 2 (bf16); None: the engine's.
+        offload_activations: Share of the kept activations that goes to the host's memory and comes back.
+        offload_optimizer: Share of the optimizer's state that lies there.
+        routing: How mixture layers run; None: dispatched by the host, permuted within an exposed all-to-all.
+        clock: Highest clock as a share of the full one, as ``nvidia-smi --lock-gpu-clocks`` sets it; None: full.
 
     Raises:
         SpecError: An argument is malformed, or the sizes do not divide.
@@ -170,11 +213,18 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     if whole_number("num_accelerators", num_accelerators) % ranks:
         raise SpecError(f"num_accelerators: {num_accelerators} is no multiple of tensor x pipeline x context parallel = {ranks}")
     parallelism = dataclasses.replace(one, expert=expert_parallel, data=num_accelerators // ranks)
-    settings = Settings(precision, None, engine, node, network, power_limit_w, None, calibration, "train", attention)
+    settings = Settings(precision, None, engine, node, network, power_limit_w, None, calibration, "train", attention, clock=clock)
     deployment = deploy(model, accelerator, parallelism, settings)
-    recipe = Recipe(
-        recompute, zero_stage, optimizer, virtual_pipeline_stages, pipeline_schedule, trainable, lora_rank, capacity_factor, shard_group, rank_time_sd
+    kept = (
+        expert_imbalance,
+        gradient_bytes,
+        offload_activations,
+        offload_optimizer,
+        Loading(storage, data_bytes_per_token, prefetch_ratio),
+        routing or Routing(),
     )
+    run = (virtual_pipeline_stages, pipeline_schedule, trainable, lora_rank, capacity_factor, shard_group, rank_time_sd)
+    recipe = Recipe(recompute, zero_stage, optimizer, *run, *kept)
     return estimate_step(training_step(deployment, recipe), global_batch_size, micro_batch_size, sequence_length)
 
 
@@ -191,7 +241,7 @@ def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, seq
         raise SpecError(f"global_batch_size: {batch.global_batch_size[0]:g} is no multiple of micro_batch_size x data-parallel ranks = {ranks}")
     memory = training_memory(step, batch)
     if scalar:
-        require_fit(memory, deployment.model.name, deployment.accelerator.name, zero_stage=step.recipe.zero_stage, recompute=step.recipe.recompute)
+        require_fit(step, batch, memory)
     feasible = np.asarray(memory.fits) & ~uneven
     values = predict(step, deployment.prior.median, batch)
     shaped = {name: float(v[0]) if scalar else np.where(feasible, v, np.nan).reshape(shape) for name, v in values.items()}
@@ -204,12 +254,13 @@ def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, seq
         provenance=deployment.prior.provenance,
         spread=lambda: {n: float(sd[0]) if scalar else sd.reshape(shape) for n, sd in _spread(step, batch).items()},
         rows=lambda: _rows(step, Batch(*(part[:1] for part in batch))),
+        parts=lambda: _phase_rows(step, Batch(*(part[:1] for part in batch))),
         bounds={"mfu": (0.0, 1.0), "hfu": (0.0, 1.0), "power_w": power_bounds_w(deployment)},
     )
 
 
 def _first(memory: TrainingMemory) -> TrainingMemory:
-    by_batch = ("activations_bytes", "recompute_bytes", "logits_bytes")
+    by_batch = ("gradients_bytes", "activations_bytes", "recompute_bytes", "logits_bytes")
     return dataclasses.replace(memory, **{name: float(getattr(memory, name)[0]) for name in by_batch})
 
 
@@ -225,8 +276,9 @@ def outputs_of(step: Step, coefficients: Coefficients, batch: Batch, micro: Micr
     tokens = batch.global_batch_size * batch.sequence_length
     model_flop, hardware_flop = model_and_hardware_flop(step, batch)
     peak_flop_per_s = accelerators * device_of(step, coefficients).peak_flop_per_s[step.forward.operations[0].dtype]
-    time_s = sum(run[f"{phase}_s"] for phase in PHASES)
-    energy = {f"{phase}_j": accelerators * run[f"{phase}_j"] for phase in PHASES}
+    run |= _reading(step, tokens, sum(run[f"{phase}_s"] for phase in PHASES), device_of(step, coefficients).waiting_w)
+    time_s = sum(run[f"{phase}_s"] for phase in STEP_PHASES)
+    energy = {f"{phase}_j": accelerators * run[f"{phase}_j"] for phase in STEP_PHASES}
     energy_j = sum(energy.values())
     power_w = energy_j / time_s
     server_w = server_power(step.deployment, power_w, accelerators)
@@ -242,10 +294,25 @@ def outputs_of(step: Step, coefficients: Coefficients, batch: Batch, micro: Micr
         "energy_per_token_j": energy_j / tokens,
         "host_energy_j_per_step": (server_w - power_w) * time_s,
         "network_energy_j_per_step": accelerators * run["network_j"],
-        "storage_energy_j_per_step": transfer_energy_j(tokens * TOKEN_BYTES, Storage()),
-        **{f"{phase}_s": run[f"{phase}_s"] for phase in PHASES},
+        "storage_energy_j_per_step": run["storage_j"],
+        **{f"{phase}_s": run[f"{phase}_s"] for phase in STEP_PHASES},
         **energy,
     }
+
+
+def _reading(step: Step, tokens: Any, busy_s: Any, static_w: float) -> dict[str, Any]:
+    """Return how long accelerators wait for data in a step [s], what each draws meanwhile [J], and the energy of the storage servers [J].
+
+    One rank of each data-parallel replica reads; the accelerators wait only for what prefetching does not hide.
+    """
+    deployment, loading = step.deployment, step.recipe.loading
+    per_node = deployment.node.accelerators_per_node if deployment.node else 1
+    nodes = deployment.parallelism.accelerators / per_node
+    found = access(loading.storage, nodes, float(deployment.parallelism.data))
+    data_bytes = tokens * loading.bytes_per_token
+    waited_s = exposed_loading_s(data_bytes, busy_s, found.read_bytes_per_s, loading.prefetch_ratio)
+    storage_j = data_bytes * found.energy_per_byte_j + found.standing_w * (busy_s + waited_s)
+    return {"loading_s": waited_s, "loading_j": waited_s * static_w, "storage_j": storage_j}
 
 
 def model_and_hardware_flop(step: Step, batch: Batch) -> tuple[Any, Any]:
@@ -284,6 +351,26 @@ def _spread(step: Step, batch: Batch) -> dict[str, Any]:
         return {name: values[name] for name in OUTPUTS}
 
     return log_sd(outputs, step.deployment.prior, doubt)
+
+
+def _phase_rows(step: Step, batch: Batch) -> pd.DataFrame:
+    """Return one row per phase of a single batch: time [s] with its interval, energy [J] and power [W] of all accelerators."""
+
+    def taken(coefficients: Coefficients) -> Taken:
+        micro = micro_batch(step, coefficients, batch)
+        run = phases(step, coefficients, batch, micro)
+        busy_s = sum(run[f"{phase}_s"] for phase in PHASES)
+        run |= _reading(step, batch.global_batch_size * batch.sequence_length, busy_s, device_of(step, coefficients).waiting_w)
+        return step_phases(step, coefficients, batch, micro, run)
+
+    prior, found = step.deployment.prior, taken(step.deployment.prior.median)
+    spread = log_sd(lambda coefficients: taken(coefficients).time_s, prior, discrepancies(prior, tuple(PHASE_WORDS), (), ()))
+    rows = []
+    for name in PHASE_WORDS:
+        time_s, energy_j, sd = (float(part[name][0]) for part in (found.time_s, found.energy_j, spread))
+        low, high = interval(time_s, sd, 0.9) if time_s > 0.0 and np.isfinite(sd) else (None, None)
+        rows.append({"phase": name, "time_s": time_s, "low_s": low, "high_s": high, "energy_j": energy_j, "power_w": energy_j / time_s if time_s else None})
+    return pd.DataFrame(rows)
 
 
 def _rows(step: Step, batch: Batch) -> pd.DataFrame:

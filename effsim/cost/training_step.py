@@ -1,132 +1,49 @@
 """One optimizer step on a resolved configuration: what runs, what it takes, what must fit."""
 
 import dataclasses
-import math
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Device, build_device
-from effsim.cost.estimate import is_number, whole_number
 from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
-from effsim.cost.exchange import SHARDED_GRADIENTS, SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, exchange_gradients
-from effsim.cost.schedules import StageTimes, bubble_s, check_chunks, check_schedule, kept_micro_batches, slowest_of
-from effsim.cost.training_memory import RESERVE_BYTES, TrainingMemory
-from effsim.errors import SpecError, shown
+from effsim.cost.exchange import SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, exchange_gradients
+from effsim.cost.offload import offloaded
+from effsim.cost.recipe import Batch, Recipe, Step, expert_copies
+from effsim.cost.routing import part_s, with_routing
+from effsim.cost.schedules import StageTimes, bubble_s, check_chunks, slowest_of
+from effsim.cost.training_memory import training_memory
+from effsim.errors import SpecError
 from effsim.specs.model import Transformer
 from effsim.workload.adapters import is_adapter, with_adapters
+from effsim.workload.capacity import with_capacity
 from effsim.workload.features import Iteration, feature_matrix
+from effsim.workload.low_precision import TrainingRecipe, check_trainable, quantize_weights, quantized_share, with_recipe
 from effsim.workload.lowering import lower, stage_weight_bytes
-from effsim.workload.operations import Array, OpTable, Parallelism, build_table
-from effsim.workload.optimizers import Optimizer, optimizer, update
-from effsim.workload.training import Recompute, activation_bytes, backward, recomputed
+from effsim.workload.operations import Array, OpTable, build_table
+from effsim.workload.optimizers import optimizer, update
+from effsim.workload.training import Recompute, backward, recomputed
 
-WIDE_BYTES = 2.0  # of a weight as the products' 16-bit copy; low-precision recipes keep one beside it
-GRADIENT_BYTES = 4.0
-GATHERED_LAYERS = 2.0  # the one that runs, and the next
-RECOMPUTE = ("none", "selective", "alternate", "full")
-ZERO_STAGES = (0, 1, 2, 3)
-TRAINABLE = ("full", "lora")
+__all__ = [
+    "PHASES",
+    "Batch",
+    "Micro",
+    "Recipe",
+    "Step",
+    "costs_of",
+    "device_of",
+    "expert_copies",
+    "micro_batch",
+    "micro_iteration",
+    "phases",
+    "training_memory",
+    "training_step",
+]
+
+WIDE_BYTES = 2.0  # of a weight as the products' 16-bit copy
 PHASES = ("compute", "bubble", "exchange", "update")
-
-
-class Batch(NamedTuple):
-    """Batches to evaluate, shape (batch,): sequences per step and per micro-batch, tokens per sequence."""
-
-    global_batch_size: Any
-    micro_batch_size: Any
-    sequence_length: Any
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a step is run, beside the parallelism; see :func:`effsim.cost.training.estimate_training`."""
-
-    recompute: Recompute = "none"
-    zero_stage: int = 1
-    optimizer: str = "adam"
-    virtual_stages: int = 1
-    schedule: str = "1f1b"
-    trainable: Literal["full", "lora"] = "full"
-    lora_rank: int = 16
-    capacity_factor: float | None = None
-    shard_group: int | None = None
-    rank_time_sd: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the choices.
-
-        Raises:
-            SpecError: One is unknown or out of range.
-        """
-        if self.recompute not in RECOMPUTE:
-            raise SpecError(f"recompute: expected none, selective, alternate or full, got {shown(self.recompute)}")
-        if not is_number(self.zero_stage) or self.zero_stage not in ZERO_STAGES:
-            raise SpecError(f"zero_stage: expected 0, 1, 2 or 3, got {shown(self.zero_stage)}")
-        if self.trainable not in TRAINABLE:
-            raise SpecError(f"trainable: expected full or lora, got {shown(self.trainable)}")
-        if self.capacity_factor is not None and not (is_number(self.capacity_factor) and 1.0 <= self.capacity_factor < math.inf):
-            raise SpecError(f"capacity_factor: must be a number of at least 1, got {shown(self.capacity_factor)}")
-        if not is_number(self.rank_time_sd) or not 0.0 <= self.rank_time_sd < 1.0:
-            raise SpecError(f"rank_time_sd: must be a number in [0, 1), got {shown(self.rank_time_sd)}")
-        whole_number("virtual_pipeline_stages", self.virtual_stages)
-        whole_number("lora_rank", self.lora_rank)
-        if self.shard_group is not None:
-            whole_number("shard_group", self.shard_group)
-        if self.shard_group is not None and self.zero_stage == 0:
-            raise SpecError("shard_group: ZeRO stage 0 shards nothing; give zero_stage 1 to 3")
-        check_schedule(self.schedule, self.virtual_stages)
-        optimizer(self.optimizer)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Step:
-    """A training configuration: forward, backward and recomputed operations of a micro-batch, the update, and the weights.
-
-    Args:
-        weights: Of one device (the stage with most).
-        trained: Of those, how many are trained.
-        expert_weights: Of the weights, how many belong to routed experts.
-        layer_weights: Of a layer on one device, the mean over layers.
-    """
-
-    deployment: Deployment
-    recipe: Recipe
-    forward: OpTable
-    backward: OpTable
-    repeated: OpTable | None
-    update: OpTable
-    weights: float
-    trained: float
-    expert_weights: float
-    layer_weights: float
-
-    @property
-    def chosen_optimizer(self) -> Optimizer:
-        """The optimizer's costs."""
-        return optimizer(self.recipe.optimizer)
-
-    @property
-    def owners(self) -> int:
-        """Ranks among which ZeRO shares things out."""
-        p = self.deployment.parallelism
-        return self.recipe.shard_group or p.data * p.context
-
-    def owned(self, weights: float, from_stage: int) -> float:
-        """Return for how many of a device's weights it keeps what ZeRO shares out from a stage on: only ranks with the same weights share."""
-        if self.recipe.zero_stage < from_stage:
-            return weights
-        experts = min(self.expert_weights, weights) if self.recipe.trainable == "full" or weights == self.weights else 0.0
-        copies = expert_copies(self.deployment.parallelism)
-        return (weights - experts) / self.owners + experts / min(self.owners, copies.data * copies.context)
-
-
-def expert_copies(p: Parallelism) -> Parallelism:
-    """Return the ranks as routed experts see them: ``data`` ranks hold the same ones, the groups lie within what counts as tensor ranks."""
-    copies = p.data // p.expert if p.data % p.expert == 0 else 1
-    return dataclasses.replace(p, tensor=p.tensor * p.data // copies, data=copies, expert=1)
 
 
 class Micro(NamedTuple):
@@ -157,21 +74,32 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
         raise SpecError(f"shard_group: {recipe.shard_group} does not divide the {ranks} data-parallel ranks")
     wide = lower(deployment.model, deployment.table.parallelism, dataclasses.replace(deployment.numerics, precision="bf16"), "train")
     weights = stage_weight_bytes(wide, p.pipeline) / WIDE_BYTES
-    forward, trained = deployment.table, weights
+    low = check_trainable(deployment.numerics.precision, deployment.numerics.dtypes, deployment.accelerator.name, frozen=recipe.trainable == "lora")
+    forward, trained = _forward(deployment, recipe, low), weights
     if recipe.trainable == "lora":
-        forward, adapters = _adapted(deployment.table, recipe.lora_rank)
+        forward, adapters = _adapted(forward, recipe.lora_rank)
         trained = adapters.weight_bytes / WIDE_BYTES / p.pipeline
         weights += trained
     experts = sum(op.count * op.weight_bytes for op in wide.operations if op.kind == "grouped_gemm") / WIDE_BYTES / p.pipeline
-    back, again = _backward(forward, recipe.trainable), _recomputed(forward, recipe.recompute, deployment.engine.repeats_last_product)
+    again = _recomputed(forward, recipe.recompute, deployment.engine.repeats_last_product)
     in_layers = sum(op.count * op.weight_bytes for op in wide.operations if op.kind != "embedding" and op.name != "logits") / WIDE_BYTES
-    step = Step(deployment, recipe, forward, back, again, forward, weights, trained, experts, in_layers / _layers(deployment))
+    few_bits = quantized_share(forward, low)
+    step = Step(deployment, recipe, forward, forward, again, forward, weights, trained, experts, in_layers / _layers(deployment), low, few_bits)
     owners = step.owners if recipe.zero_stage >= SHARDED_OPTIMIZER else 1
     matrices = [
         (op.count / p.pipeline / owners, op.inner, op.cols) for op in forward.operations if op.kind == "gemm" and (recipe.trainable == "full" or is_adapter(op))
     ]
-    ops = update(optimizer(recipe.optimizer), step.owned(trained, SHARDED_OPTIMIZER), GRADIENT_BYTES, matrices)
-    return dataclasses.replace(step, update=build_table(ops, deployment.table.parallelism))
+    ops = update(optimizer(recipe.optimizer), step.owned(trained, SHARDED_OPTIMIZER), step.gradient_bytes, matrices)
+    if low is not None and recipe.trainable == "full":
+        ops.append(quantize_weights(low, few_bits * weights))
+    back = _backward(forward, recipe.trainable, step.gradient_bytes)
+    return dataclasses.replace(step, backward=back, update=build_table(ops, deployment.table.parallelism))
+
+
+def _forward(deployment: Deployment, recipe: Recipe, low: TrainingRecipe | None) -> OpTable:
+    """Return the forward operations with a capacity factor and in the recipe's precision."""
+    table = deployment.table if recipe.capacity_factor is None else with_capacity(deployment.table, recipe.capacity_factor)
+    return table if low is None else with_recipe(table, low, frozen=recipe.trainable == "lora")
 
 
 def _layers(deployment: Deployment) -> int:
@@ -184,8 +112,8 @@ def _adapted(table: OpTable, rank: int) -> tuple[OpTable, OpTable]:
 
 
 @lru_cache(maxsize=256)
-def _backward(table: OpTable, trainable: str) -> OpTable:
-    return backward(table, frozen=trainable == "lora")
+def _backward(table: OpTable, trainable: str, gradient_bytes: float) -> OpTable:
+    return backward(table, frozen=trainable == "lora", gradient_bytes=gradient_bytes)
 
 
 @lru_cache(maxsize=256)
@@ -194,16 +122,16 @@ def _recomputed(table: OpTable, mode: Recompute, last_product: bool) -> OpTable 
 
 
 def micro_iteration(step: Step, batch: Batch) -> Iteration:
-    """Return a micro-batch as prefill of whole sequences; context ranks share its tokens and its (query, key) pairs evenly."""
-    ranks = step.deployment.parallelism.context
-    return Iteration(prefill_seqs=batch.micro_batch_size / ranks, prefill_tokens=batch.sequence_length, completed_prefills=batch.micro_batch_size / ranks)
+    """Return a micro-batch as an iteration; see :meth:`Step.iteration`."""
+    return step.iteration(batch)
 
 
 def device_of(step: Step, coefficients: Coefficients) -> Device:
-    """Return the device under given coefficients; a capacity factor takes the place of the experts' imbalance."""
-    if step.recipe.capacity_factor is not None:
-        coefficients = dataclasses.replace(coefficients, expert_imbalance=step.recipe.capacity_factor)
-    return build_device(step.deployment.accelerator, coefficients, step.deployment.power_limit_w)
+    """Return the device under given coefficients; under a capacity factor every expert has as many rows as the others."""
+    imbalance = 1.0 if step.recipe.capacity_factor is not None else step.recipe.expert_imbalance
+    if imbalance is not None:
+        coefficients = dataclasses.replace(coefficients, expert_imbalance=imbalance)
+    return build_device(step.deployment.accelerator, coefficients, step.deployment.power_limit_w, step.deployment.clock)
 
 
 def costs_of(step: Step, table: OpTable, coefficients: Coefficients) -> CostTable:
@@ -227,18 +155,9 @@ def _evaluated(step: Step, table: OpTable, coefficients: Coefficients, iteration
     """
     costs = costs_of(step, table, coefficients)
     features = feature_matrix(table.features, iteration)
-    result = evaluate(costs, features)
-    hidden = step.deployment.engine.collective_overlap
-    if hidden is not None:
-        result = result._replace(time_s=result.time_s - hidden.value * np.minimum(result.collective_s, result.time_s - result.collective_s))
-    return result, _part_s(costs, features, ".weight_gradient"), _part_s(costs, features, "logits", "cross_entropy")
-
-
-def _part_s(costs: CostTable, features: Array, *names: str) -> Any:
-    chosen = np.array([any(name in op.name for name in names) for op in costs.table.operations], dtype=float)
-    if not chosen.any():
-        return np.zeros(features.shape[1])
-    return evaluate(dataclasses.replace(costs, count=costs.count * chosen), features).time_s
+    recipe = step.recipe
+    result = with_routing(costs, features, step.deployment.engine, recipe.routing, capped=recipe.capacity_factor is not None)
+    return result, part_s(costs, features, ".weight_gradient"), part_s(costs, features, "logits", "cross_entropy")
 
 
 def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -> dict[str, Any]:
@@ -255,7 +174,8 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
     slowest_s = ((whole.time_s - micro.head_s) / p.pipeline + micro.head_s) * slow + send_s if p.pipeline > 1 else whole.time_s * slow
     host_s = deployment.engine.iteration_overhead.value * coefficients.host_overhead_factor
     share = count / p.pipeline
-    busy_s = count * slowest_s + host_s
+    moved_s, update_s, host_bytes = offloaded(step, batch, (micro.forward.time_s / p.pipeline, (whole.time_s - micro.forward.time_s) / p.pipeline))
+    busy_s = count * (slowest_s + moved_s) + host_s
     work = Costs(busy_s, share * whole.core_s, share * whole.collective_s, share * whole.core_j, share * whole.memory_j, share * whole.link_j)
     compute = powered(work, device)
     forward_s = micro.forward.time_s / p.pipeline
@@ -265,16 +185,20 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
     exchange_s, wire_bytes = _exchanging(step, coefficients, count)
     hideable_s = busy_s if recipe.zero_stage == SHARDED_WEIGHTS else busy_s / 2.0
     exposed_s = exchange_s - deployment.engine.communication_overlap.value * np.minimum(exchange_s, hideable_s)
-    link_j = (wire_bytes + sent_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
+    link_j = (wire_bytes + sent_bytes + host_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
     return {
         "compute_s": compute.time_s,
         "bubble_s": idle_s + np.zeros_like(count),
         "exchange_s": exposed_s,
-        "update_s": change.time_s,
+        "update_s": change.time_s + update_s,
         "compute_j": compute.energy_j,
-        "bubble_j": idle_s * device.static_w + np.zeros_like(count),
-        "exchange_j": exposed_s * device.static_w + link_j,
-        "update_j": change.energy_j,
+        "bubble_j": idle_s * device.waiting_w + np.zeros_like(count),
+        "exchange_j": exposed_s * device.waiting_w + link_j,
+        "update_j": change.energy_j + update_s * device.waiting_w,
+        "send_s": count * send_s,
+        "host_s": host_s + np.zeros_like(count),
+        "straggling_s": count * (slowest_s - send_s) * (1.0 - 1.0 / slow),
+        "moved_s": count * moved_s,
         "network_j": _network_j(step, (wire_bytes + sent_bytes, share * _payload_bytes(step, batch))),
     }
 
@@ -282,7 +206,9 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
 def _exchanging(step: Step, coefficients: Coefficients, count: Any) -> tuple[Any, Any]:
     """Return time [s] and wire bytes of the exchange; spread experts exchange among the ranks that hold the same ones."""
     p, recipe, fabric = step.deployment.parallelism, step.recipe, step.deployment.fabric
-    whole = Exchange(recipe.zero_stage, step.trained, step.weights, count, recipe.shard_group)
+    if step.deployment.engine.flat_exchange:
+        fabric = dataclasses.replace(fabric, domain=1)
+    whole = Exchange(recipe.zero_stage, step.trained, step.weights, count, recipe.shard_group, step.gradient_bytes, step.deployment.engine.scatters_sums)
     if p.expert == 1 or not step.expert_weights:
         return exchange_gradients(fabric, p, coefficients, whole)
     trained = step.expert_weights if recipe.trainable == "full" else 0.0
@@ -339,49 +265,3 @@ def _payload_bytes(step: Step, batch: Batch) -> Any:
     iteration = micro_iteration(step, batch)
     tables = [table for table in (step.forward, step.backward, step.repeated) if table is not None]
     return sum(table.count @ (table.payload @ feature_matrix(table.features, iteration)) for table in tables)
-
-
-def _fullest_stage(step: Step, each_bytes: Any, count: Any, logits_bytes: Any) -> tuple[Any, Any]:
-    """Return activations and logits of the stage that keeps most: the first with its micro-batches, or the last with its logits.
-
-    The last stage runs backward at once, so it keeps one micro-batch; under GPipe all of them.
-    """
-    recipe, stages = step.recipe, step.deployment.parallelism.pipeline
-    first = each_bytes * kept_micro_batches(recipe.schedule, stages, recipe.virtual_stages, count)
-    if stages == 1:
-        return first, logits_bytes
-    last = each_bytes * (count if recipe.schedule == "gpipe" else 1.0)
-    heavier = last + logits_bytes > first
-    return np.where(heavier, last, first), np.where(heavier, logits_bytes, 0.0)
-
-
-def training_memory(step: Step, batch: Batch) -> TrainingMemory:
-    """Return the memory of the fullest device: of the first stage, which holds most micro-batches, or the last, which has the logits.
-
-    Where a layer is recomputed, all that it would have kept is live during its backward pass, beside what is kept of the others
-    (Korthikanti et al., arXiv:2205.05198, section 5). ZeRO stage 3 gathers a layer's weights while the layer before it runs (Zhao et
-    al., PyTorch FSDP, arXiv:2304.11277, section 3.3). Frozen weights are stored in the format of the products, without a wider copy.
-    """
-    p, recipe, table = step.deployment.parallelism, step.recipe, step.forward
-    features = feature_matrix(table.features, micro_iteration(step, batch))
-    layers = _layers(step.deployment)
-    frozen = recipe.trainable == "lora"
-    each = activation_bytes(table, features, recipe.recompute, layers, frozen=frozen)
-    all_kept = activation_bytes(table, features, "none", layers, frozen=frozen)
-    held = step.owned(step.weights, SHARDED_WEIGHTS)
-    stored_bytes = stage_weight_bytes(table, p.pipeline) / step.weights if frozen else WIDE_BYTES
-    count = batch.global_batch_size / (batch.micro_batch_size * p.data)
-    head = next((op.cols for op in table.operations if op.name == "logits"), 0)
-    logits = batch.micro_batch_size * batch.sequence_length / p.context * head * 6.0  # fp32 logits and their 16-bit gradient
-    kept_bytes, logits_bytes = _fullest_stage(step, each / p.pipeline, count, logits)
-    return TrainingMemory(
-        weights_bytes=stored_bytes * held,
-        gradients_bytes=GRADIENT_BYTES * step.owned(step.trained, SHARDED_GRADIENTS),
-        optimizer_bytes=step.chosen_optimizer.state_bytes * step.owned(step.trained, SHARDED_OPTIMIZER),
-        activations_bytes=kept_bytes,
-        recompute_bytes=np.maximum(all_kept - each, 0.0) / layers,
-        gathered_bytes=WIDE_BYTES * min(GATHERED_LAYERS * step.layer_weights, step.weights - held),
-        logits_bytes=logits_bytes,
-        reserve_bytes=RESERVE_BYTES,
-        device_bytes=step.deployment.accelerator.memory.value,
-    )

@@ -19,14 +19,28 @@ class Engine(Sourced):
     memory_utilization: Ratio = Field(description="share of device memory that weights, KV cache and reserve may take")
     communication_overlap: Ratio = Field(description="share of the exchange of gradients and weights hidden behind computation")
     collective_overlap: Ratio | None = Field(default=None, description="share of the collectives of tensor and expert ranks hidden behind products; None: 0")
+    routing_overlap: Ratio | None = Field(
+        default=None, description="share of the all-to-all of routed tokens hidden where another micro-batch runs beside it; None: as collective_overlap"
+    )
+    host_time_per_operation: Seconds | None = Field(
+        default=None, description="host time to dispatch an operation of a mixture layer, for whose router device and host wait for each other; None: hidden"
+    )
+    flat_exchange: bool = Field(default=False, description="gradients and weights go round one ring over all ranks, through one adapter of a node at a time")
     routes_once_per_domain: bool = Field(default=False, description="a token crosses to another node once, however many of its experts lie there (DeepEP)")
+    scatters_sums: bool = Field(default=False, description="ZeRO stage 2 scatters gradients when they are summed over a step's micro-batches, not after each")
     repeats_last_product: bool = Field(default=True, description="full recomputation also repeats a layer's last product, whose output nothing needs")
+    gradient_bytes: Bytes | None = Field(default=None, description="of a gradient as it is summed and exchanged; None: 4 (fp32)")
+    logits_bytes: Bytes | None = Field(default=None, description="of a logit and its gradient together, at the loss; None: 6 (fp32 and 16 bits)")
+    gradient_buffers: bool = Field(default=True, description="gradients have buffers of their own throughout; else they come with each backward pass")
+    separate_master_weights: bool = Field(default=True, description="a 16-bit copy of the weights stays beside the fp32 ones where ZeRO stage 3 shards both")
     max_num_seqs: int | None = Field(default=None, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=1)
     small_device_memory: Bytes | None = Field(default=None, description="devices with less take the small defaults")
     small_devices: tuple[str, ...] = Field(default=(), description="parts of names of accelerators that take them whatever their memory")
     small_max_num_seqs: int | None = Field(default=None, ge=1)
     small_max_num_batched_tokens: int | None = Field(default=None, ge=1)
+    max_captured_tokens: int | None = Field(default=None, ge=1, description="iterations of more tokens, or with prefill, launch layers from the host; None: not modelled")
+    expert_tile_rows: int | None = Field(default=None, ge=1, description="to which each expert's tokens are padded where kernels are not tuned; None: 16")
     block_size: int | None = Field(default=None, ge=1)
     chunked_prefill: bool = True
     prefix_caching: bool = False

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from effsim.cost.deployment import Settings, deploy
 from effsim.cost.device import Coefficients
 from effsim.cost.estimate import number_arrays, number_or_none
+from effsim.cost.storage import DEFAULT_STORAGE, TOKEN_BYTES, Loading
 from effsim.cost.training import TrainingEstimate, estimate_training, predict
 from effsim.cost.training_step import Batch, Recipe, Step, training_memory, training_step
 from effsim.errors import SpecError
@@ -71,6 +72,14 @@ class TrainingJob:
     shard_group: int | None = None
     rank_time_sd: float = 0.0
     attention: Literal["tiled", "naive"] = "tiled"
+    storage: Any = DEFAULT_STORAGE
+    data_bytes_per_token: float = TOKEN_BYTES
+    prefetch_ratio: float = 1.0
+    expert_imbalance: float | None = None
+    gradient_bytes: float | None = None
+    offload_activations: float = 0.0
+    offload_optimizer: float = 0.0
+    clock: float | None = None
     tokens: float | None = None
     stages: tuple[Stage, ...] = ()
 
@@ -193,7 +202,8 @@ def resolve(job: TrainingJob) -> tuple[Step, Batch]:
     if job.num_accelerators % one.accelerators:
         raise SpecError(f"num_accelerators: {job.num_accelerators} is no multiple of tensor x pipeline x context parallel = {one.accelerators}")
     ranks = dataclasses.replace(one, expert=job.expert_parallel, data=job.num_accelerators // one.accelerators)
-    settings = Settings(job.precision, None, job.engine, job.node, job.network, job.power_limit_w, None, job.calibration, "train", job.attention)
+    machine = (job.engine, job.node, job.network, job.power_limit_w)
+    settings = Settings(job.precision, None, *machine, None, job.calibration, "train", job.attention, clock=job.clock)
     recipe = Recipe(
         job.recompute,
         job.zero_stage,
@@ -205,6 +215,11 @@ def resolve(job: TrainingJob) -> tuple[Step, Batch]:
         job.capacity_factor,
         job.shard_group,
         job.rank_time_sd,
+        job.expert_imbalance,
+        job.gradient_bytes,
+        job.offload_activations,
+        job.offload_optimizer,
+        Loading(job.storage, job.data_bytes_per_token, job.prefetch_ratio),
     )
     arrays, _ = number_arrays({name: getattr(job, name) for name in ("global_batch_size", "micro_batch_size", "sequence_length")})
     return training_step(deploy(job.model, job.accelerator, ranks, settings), recipe), Batch(*arrays)

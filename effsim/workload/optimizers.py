@@ -29,6 +29,7 @@ OPTIMIZERS: Final = {
     "momentum": Optimizer(8.0, 4.0),
     "rmsprop": Optimizer(8.0, 7.0),
     "adam": Optimizer(12.0, 12.0),  # Rajbhandari et al., arXiv:1910.02054, section 3.1: K = 12
+    "adam_bf16": Optimizer(8.0, 12.0),  # fp32 master copy, both moments in bf16; Megatron Core's precision-aware optimizer (user guide, 2025)
     "adafactor": Optimizer(4.0, 10.0),  # row and column means only; Shazeer, Stern, arXiv:1804.04235
     "adam_8bit": Optimizer(6.0, 20.0),  # two 8-bit states with block scales; Dettmers et al., arXiv:2110.02861
     "muon": Optimizer(8.0, 4.0, 5),  # momentum and five Newton-Schulz steps; Liu et al., arXiv:2502.16982

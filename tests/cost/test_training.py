@@ -176,9 +176,11 @@ class TestWorkingSets:
         assert self.memory(micro_batch_size=2).recompute_bytes == pytest.approx(2 * self.memory().recompute_bytes)
 
     def test_a_model_of_one_layer_saves_nothing(self):
-        one = model("gpt2").model_copy(update={"blocks": (model("gpt2").blocks[0].model_copy(update={"repeat": 1}),)})
+        """While its backward pass runs; at the loss it does, so that few logits are needed to see it."""
+        one = model("gpt2").model_copy(update={"blocks": (model("gpt2").blocks[0].model_copy(update={"repeat": 1}),), "vocab_size": 8})
         full, none = (self.memory(model=one, tensor_parallel=1, recompute=mode) for mode in ("full", "none"))
-        assert full.total_bytes == pytest.approx(none.total_bytes)
+        assert full.logits_bytes == 0.0
+        assert full.total_bytes == pytest.approx(none.total_bytes - none.logits_bytes)
 
     def test_stage_three_gathers_two_layers(self):
         """A GPT layer has 12 h^2 + 13 h weights, of two bytes, over eight tensor ranks (biases of the outputs and norms are not split)."""
@@ -243,20 +245,6 @@ def test_what_does_not_fit_or_divide_is_nan_in_an_array():
 
 
 @pytest.mark.parametrize(
-    ("changes", "part", "knob"),
-    [
-        ({"num_accelerators": 1, "tensor_parallel": 1, "zero_stage": 0}, "optimizer", "zero_stage=1"),
-        ({"sequence_length": 32_768, "recompute": "none"}, "activations", "recompute=full"),
-        ({"sequence_length": 131_072, "recompute": "full"}, "logits", "tensor-parallel"),
-    ],
-)
-def test_what_does_not_fit_names_the_largest_part_s_knob(changes, part, knob):
-    with pytest.raises(InfeasibleError, match=rf"training llama-3.1-8b does not fit on h100_sxm.*{part} .*GiB short.*What would lift it.*{knob}") as caught:
-        estimate(global_batch_size=64, **changes)
-    assert caught.value.constraint == "accelerator memory"
-
-
-@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"num_accelerators": 63}, r"num_accelerators: 63 is no multiple of .* = 2"),
@@ -270,7 +258,7 @@ def test_what_does_not_fit_names_the_largest_part_s_knob(changes, part, knob):
         ({"sequence_length": float("nan")}, r"sequence_length: must be finite and at least 1"),
         ({"sequence_length": "long"}, r"sequence_length: expected a number"),
         ({"global_batch_size": [64, 128], "sequence_length": [1, 2, 3]}, r"do not broadcast"),
-        ({"recompute": "some"}, r"recompute: expected none, selective, alternate or full, got 'some'"),
+        ({"recompute": "some"}, r"recompute: unknown 'some'; .*allowed: none, selective"),
         ({"zero_stage": 4}, r"zero_stage: expected 0, 1, 2 or 3, got 4"),
         ({"virtual_pipeline_stages": 0}, r"virtual_pipeline_stages: must be a whole number"),
         ({"optimizer": "adamm"}, r"optimizer: unknown 'adamm'.*adam"),
@@ -281,15 +269,26 @@ def test_what_does_not_fit_names_the_largest_part_s_knob(changes, part, knob):
         ({"precision": 8}, r"precision: expected a name, got 8; allowed: fp32"),
         ({"optimizer": None}, r"optimizer: expected a name, got None; allowed: sgd"),
         ({"pipeline_schedule": None}, r"pipeline_schedule: unknown None; .*allowed: 1f1b"),
-        ({"recompute": ["full"]}, r"recompute: expected none, selective, alternate or full"),
+        ({"recompute": ["full"]}, r"recompute: expected a name, got .*allowed: none, selective"),
         ({"zero_stage": "1"}, r"zero_stage: expected 0, 1, 2 or 3, got '1'"),
         ({"zero_stage": [1]}, r"zero_stage: expected 0, 1, 2 or 3"),
         ({"trainable": {}}, r"trainable: expected full or lora"),
         ({"shard_group": "a"}, r"shard_group: must be a whole number of at least 1, got 'a'"),
         ({"shard_group": 0}, r"shard_group: must be a whole number of at least 1, got 0"),
         ({"shard_group": 5}, r"shard_group: 5 does not divide the 32 data-parallel ranks"),
-        ({"capacity_factor": "a"}, r"capacity_factor: must be a number of at least 1, got 'a'"),
-        ({"capacity_factor": float("inf")}, r"capacity_factor: must be a number of at least 1, got inf"),
+        ({"capacity_factor": "a"}, r"capacity_factor: must be a number above 0, got 'a'"),
+        ({"capacity_factor": float("inf")}, r"capacity_factor: must be a number above 0, got inf"),
+        ({"capacity_factor": 1.25}, r"capacity_factor: the model has no routed experts"),
+        ({"capacity_factor": 1.25, "expert_imbalance": 1.1}, r"expert_imbalance: with a capacity_factor every expert has as many rows"),
+        ({"expert_imbalance": 0.5}, r"expert_imbalance: must be a number of at least 1, got 0.5"),
+        ({"gradient_bytes": 3}, r"gradient_bytes: expected 2 .* or 4 .*, got 3"),
+        ({"offload_activations": 1.5}, r"offload_activations: must be a share from 0 to 1, got 1.5"),
+        ({"clock": 0.05}, r"clock: 0.05 of the full clock given; allowed: 0.15 to 1"),
+        ({"clock": 1.5}, r"clock: must be a number"),
+        ({"recompute": "moe_act+layernrom"}, r"recompute: unknown 'layernrom'; did you mean 'layernorm'"),
+        ({"precision": "fp8", "accelerator": "a100_sxm_80gb"}, r"precision: fp8 needs units for fp8, which a100_sxm_80gb lacks; it computes bf16, fp16"),
+        ({"precision": "nvfp4"}, r"precision: nvfp4 needs units for fp4, which h100_sxm lacks"),
+        ({"precision": "int4"}, r"precision: int4 stores weights.*: bf16, fp8, mxfp8"),
         ({"rank_time_sd": "a"}, r"rank_time_sd: must be a number in \[0, 1\), got 'a'"),
         ({"lora_rank": "a"}, r"lora_rank: must be a whole number of at least 1, got 'a'"),
         ({"tensor_parallel": True}, r"tensor_parallel: must be a whole number of at least 1, got True"),

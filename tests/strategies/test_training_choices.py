@@ -12,7 +12,7 @@ from effsim.specs.model import DenseFfn
 from effsim.specs.models import model
 from effsim.strategies import registry
 from effsim.strategies.effect import StepsEffect
-from effsim.strategies.job import ARGUMENTS, TrainingJob, estimate, memory_bytes, parts, resolve, step_cost
+from effsim.strategies.job import ARGUMENTS, TrainingJob, estimate, memory_bytes, parts, replace, resolve, step_cost
 from effsim.strategies.training import activation, adapters, batch_size, layer_stacking, optimizer, precision, pruning, sequence_warmup
 from effsim.strategies.training_table import settings
 from effsim.workload.parameters import parameter_count
@@ -57,6 +57,10 @@ def test_every_value_gives_a_job_that_can_be_estimated(name, knobs):
     assert before == JOB
     assert changed == module.apply(JOB, **knobs)
     assert changed.target_tokens == JOB.target_tokens
+    if name == "precision" and "fp4" in knobs["format"]:
+        with pytest.raises(SpecError, match=r"needs units for fp4, which h100_sxm lacks; it computes bf16"):
+            step_cost(changed)
+        changed = replace(changed, accelerator="b200_sxm")
     assert step_cost(changed).energy_per_token_j > 0.0
     assert memory_bytes(changed) > 0.0
     assert isinstance(module.quality(JOB, changed), str)
@@ -159,10 +163,10 @@ def test_aliases_are_the_same_optimizer():
 
 
 def test_lower_precision_needs_more_tokens():
-    medians = [precision.steps(JOB, precision.apply(JOB, format=name)).median for name in ("bf16", "fp8", "nvfp4", "mxfp4")]
+    medians = [precision.steps(JOB, precision.apply(JOB, format=name)).median for name in ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4")]
     assert medians == sorted(medians)
-    assert medians[3] == pytest.approx(1.36 * medians[2])
-    assert "converted" in precision.quality(JOB, precision.apply(JOB, format="nvfp4"))
+    assert medians[4] == pytest.approx(1.36 * medians[3])
+    assert "MMLU-Pro" in precision.quality(JOB, precision.apply(JOB, format="nvfp4"))
     with pytest.raises(SpecError, match="16-bit training only"):
         precision.steps(precision.apply(JOB, format="fp8"), JOB)
 

@@ -97,12 +97,62 @@ class TestActivations:
         """2 s·b·h a layer (section 5), split by sequence parallelism."""
         assert self.kept(Parallelism(tensor=tensor, sequence=True), "full") == pytest.approx(2 * self.layers / tensor)
 
+    def test_naive_attention_keeps_5_bytes_of_each_score(self):
+        """5 a s^2 b more a layer, as 5 a s / h times s b h; selective recomputation drops them (section 5: 34 is left of the formula)."""
+        table = table_of("gpt-3-175b", phase="train", attention="naive")
+        features = feature_matrix(table.features, forward_of)
+        kept = {mode: float(activation_bytes(table, features, mode, self.layers)[0]) / (TOKENS * self.h) for mode in ("none", "selective")}
+        scores = 5 * 96 * TOKENS / self.h
+        assert kept["none"] == pytest.approx((32 + scores) * self.layers + self.ends)
+        assert kept["selective"] == pytest.approx(32 * self.layers + self.ends)
+
+    def test_minimal_keeps_the_input_and_the_outputs_of_products_but_the_last(self):
+        """Input 2, Q, K and V 6, output product 2, up 8: 18; with attention's output, 2 more."""
+        assert self.kept(Parallelism(), "minimal") == pytest.approx(18 * self.layers)
+        assert self.kept(Parallelism(), "minimal_flash") == pytest.approx(20 * self.layers)
+        assert self.kept(Parallelism(tensor=8, sequence=True), "minimal") == pytest.approx(18 * self.layers / 8)
+
+    def test_modules_drop_what_they_bring_back(self):
+        """Norms: inputs of Q, K, V and up, 2 + 2. The feed-forward part: inputs of its activation and of down, 8 + 8."""
+        assert self.kept(Parallelism(), "layernorm") == pytest.approx(28 * self.layers + self.ends)
+        assert self.kept(Parallelism(), "mlp") == pytest.approx(16 * self.layers + self.ends)
+        assert self.kept(Parallelism(), "layernorm+mlp") == pytest.approx(12 * self.layers + self.ends)
+
+
+@pytest.mark.parametrize(
+    ("mode", "names"),
+    [
+        ("minimal", {"norm", "attention.rotary", "attention.prefill", "ffn.activation", "final_norm"}),
+        ("minimal_flash", {"norm", "attention.rotary", "ffn.activation", "final_norm"}),
+        ("layernorm", {"norm"}),
+        ("mlp", {"ffn.up", "ffn.activation", "ffn.down"}),
+        ("core_attn", {"attention.prefill"}),
+    ],
+)
+def test_what_runs_again(mode, names):
+    again = recomputed(table_of("llama-3.1-8b", phase="train"), mode)
+    assert {op.name.removesuffix(".recomputed") for op in again.operations} == names
+
+
+def test_modules_of_mixtures_run_again():
+    """An activation is elementwise: a module of it costs less time than the layer, and drops less."""
+    table = table_of("deepseek-v3", phase="train")
+    features = feature_matrix(table.features, forward_of)
+    kept = {m: float(activation_bytes(table, features, m, 61)[0]) for m in ("none", "moe_act", "shared_experts", "mla_up_proj", "moe")}
+    assert kept["none"] > kept["moe_act"] > kept["moe"]
+    assert kept["none"] > max(kept["shared_experts"], kept["mla_up_proj"])
+    assert {op.name for op in recomputed(table, "mla_up_proj").operations} == {
+        "attention.query_up.recomputed",
+        "attention.kv_up.recomputed",
+        "attention.rotary.recomputed",
+    }
+
 
 class TestOptimizers:
     """Bytes of state per weight beside the 16-bit weight: fp32 master copy 4, each fp32 moment 4, each 8-bit moment 1."""
 
     @pytest.mark.parametrize(
-        ("name", "state_bytes"), [("sgd", 4), ("momentum", 8), ("rmsprop", 8), ("adam", 12), ("adafactor", 4), ("adam_8bit", 6), ("muon", 8)]
+        ("name", "state_bytes"), [("sgd", 4), ("momentum", 8), ("rmsprop", 8), ("adam", 12), ("adam_bf16", 8), ("adafactor", 4), ("adam_8bit", 6), ("muon", 8)]
     )
     def test_state(self, name, state_bytes):
         assert OPTIMIZERS[name].state_bytes == state_bytes

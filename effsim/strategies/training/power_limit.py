@@ -6,7 +6,7 @@ from effsim.specs import loading
 from effsim.strategies.effect import StepsEffect
 from effsim.strategies.job import TrainingJob, replace
 
-TITLE = "Power limit and clock"
+TITLE = "Power limit"
 KNOBS: Final[dict[str, tuple[Any, ...]]] = {"share": (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)}
 
 

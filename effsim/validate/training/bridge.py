@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from effsim.specs.model import MoeFfn, Transformer
 from effsim.specs.models import model
+from effsim.validate.training.bridge_recipes import memory_settings
+from effsim.validate.training.bridge_routing import MIXTURES, routing
 from effsim.validate.training.case import NotStatedError, Record, Setup, data_parallel, stated
 
 MODELS: Final = {
@@ -26,7 +28,7 @@ ACCELERATORS: Final = {
     "DGX-GB200": "gb200",
     "DGX-GB300": "gb300",
 }
-PRECISIONS: Final = {"FP8": "fp8", "FP8-CS": "fp8", "FP8-CS (FP8-MX)": "fp8", "MXFP8": "fp8", "FP8-MX": "fp8", "NVFP4": "nvfp4", "BF16": "bf16"}
+PRECISIONS: Final = {"FP8": "fp8", "FP8-CS": "fp8", "FP8-CS (FP8-MX)": "fp8", "MXFP8": "mxfp8", "FP8-MX": "mxfp8", "NVFP4": "nvfp4", "BF16": "bf16"}
 
 
 def performance_summary(record: Record) -> Setup:
@@ -38,7 +40,7 @@ def performance_summary(record: Record) -> Setup:
     if x.get("system") not in ACCELERATORS:
         raise NotStatedError(f"accelerator of {x.get('system')!r} is not in the catalog")
     accelerators, batch, micro, sequence = stated(record, "num_accelerators", "global_batch_size", "micro_batch_size", "seq_len")
-    assumed = ["nothing recomputed but elementwise parts"]
+    assumed = ["recomputation, offloading and widths of gradients and moments as in the recipes of Megatron-Bridge"]
     precision = PRECISIONS.get(str(x["precision"]))
     if precision is None:
         if "FP8 implied" not in str(x["precision"]):
@@ -62,7 +64,10 @@ def performance_summary(record: Record) -> Setup:
         "recompute": "none",
         "precision": precision,
         "engine": "megatron",
+        **memory_settings(record, precision),
     }
+    if name in MIXTURES:
+        arguments["routing"] = routing(record, precision)
     if "tokendrop" in variant:
         arguments["capacity_factor"] = 1.0
         assumed.append("capacity factor 1")

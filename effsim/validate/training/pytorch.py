@@ -60,11 +60,11 @@ def torchtitan(record: Record) -> Setup:
         "sequence_length": sequence,
         "tensor_parallel": tensor,
         "zero_stage": 3,
-        "recompute": "selective" if size[1] == "8" else "full",
+        "recompute": "alternate" if size[1] == "8" else "full",
         "precision": "fp8" if "float8" in x["precision"] or x["precision"] == "fp8" else "bf16",
         "power_limit_w": 500.0,
         "engine": ENGINE,
     }
-    mode = "selective checkpointing of operations, here of attention scores" if size[1] == "8" else "full checkpointing"
+    mode = "selective checkpointing of operations, every second product" if size[1] == "8" else "full checkpointing"
     assumed = (f"{mode}: torchtitan's default for this model (train_configs/llama3_{size[1]}b.toml, 2025)",)
     return Setup(arguments, local / tensor * sequence / record["measured"]["tokens_per_s_per_gpu"], assumed)
