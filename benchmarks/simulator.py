@@ -9,7 +9,7 @@ import time
 from bare import timeouts_per_s
 
 from effsim.cost.step import serving_step_model
-from effsim.sim.replica import ReplicaSetup
+from effsim.sim.setup import ReplicaSetup
 from effsim.sim.serving import simulate_serving
 from effsim.workload.operations import Parallelism
 from effsim.workload.synthetic import synthetic_trace

@@ -1,5 +1,6 @@
 """One simulation of a serving scenario: its requests, its power over time, and a summary whose parts add up."""
 
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from effsim._version import __version__
 from effsim.errors import SpecError
 from effsim.results import Result, plain, weakest
 from effsim.run.machines import Account, Group, account, groups_of, site_of, uses_of
+from effsim.sim.log import Distribution
 from effsim.sim.result import SimulationResult
 from effsim.sim.serving import ServingOptions, simulate_serving
 from effsim.site.account import Use
@@ -92,6 +94,7 @@ def simulate_at(scenario: Scenario, end: int, progress: Progress | None = None) 
         router=scenario.router,
         concurrency=None if arrivals is None else arrivals.concurrency,
         pue=1.0 if site is None else site.pue.value,
+        limits=limits_of(scenario),
     )
     setups = [group.setup for group in groups for _ in range(group.machines.replicas)]
     result = simulate_serving(trace, setups, options, progress)
@@ -123,37 +126,40 @@ def objectives(scenario: Scenario) -> dict[tuple[str, int], float]:
     return {(name.split("_p")[0], int(name.split("_p")[1])): limit_s for name, limit_s in stated.items()}
 
 
+def limits_of(scenario: Scenario) -> dict[str, float]:
+    """Return, per latency of a request, the tightest limit that the objectives state [s]; ITL is no property of a request."""
+    limits: dict[str, float] = {}
+    for (name, _), limit_s in objectives(scenario).items():
+        if name in LATENCIES:
+            limits[LATENCIES[name]] = min(limit_s, limits.get(LATENCIES[name], math.inf))
+    return limits
+
+
 def attainment(scenario: Scenario, result: SimulationResult) -> float | None:
     """Return the share of all requests whose latencies keep every stated limit; a dropped request keeps none.
 
-    A request of one output token has no TPOT and keeps its limit. ITL is no property of a request and is left out.
-    ``None`` where no limit is stated.
+    A request of one output token has no TPOT and keeps its limit. ``None`` where no limit is stated.
     """
-    limits = [(LATENCIES[name], limit_s) for (name, _), limit_s in objectives(scenario).items() if name in LATENCIES]
-    if not limits:
-        return None
-    columns = result.requests
-    kept = np.array([not reason for reason in columns.dropped])
-    for column, limit_s in limits:
-        values = getattr(columns, column)
-        kept &= ~(values > limit_s)
-    return float(kept.mean())
+    return result.counts.within_limits / result.counts.arrived if limits_of(scenario) else None
 
 
-def _quantiles(values: Any) -> dict[str, float | None]:
+def _quantiles(values: Any, known: Distribution) -> dict[str, float | None]:
+    """Return mean and percentiles [s]: exact where the requests were kept, else of the histogram."""
     present = values[~np.isnan(values)]
-    if present.size == 0:
-        return {"mean_s": None, **{f"p{share}_s": None for share in PERCENTILES}}
-    found = np.percentile(present, PERCENTILES)
-    return {"mean_s": float(present.mean()), **{f"p{share}_s": float(value) for share, value in zip(PERCENTILES, found, strict=True)}}
+    if present.size:
+        found = np.percentile(present, PERCENTILES).tolist()
+    else:
+        found = [known.histogram.quantile_s(share / 100.0) for share in PERCENTILES]
+    named = {f"p{share}_s": float(value) if np.isfinite(value) else None for share, value in zip(PERCENTILES, found, strict=True)}
+    return {"mean_s": known.mean_s, **named}
 
 
 def latencies(result: SimulationResult) -> dict[str, dict[str, float | None]]:
     """Return mean and percentiles [s] of each latency over completed requests; ITL over all pairs of tokens."""
-    found = {name: _quantiles(getattr(result.requests, column)) for name, column in LATENCIES.items()}
-    queue = _quantiles(np.where(np.isnan(result.requests.e2e_latency_s), np.nan, result.requests.queue_s))
+    columns = {**LATENCIES, "queue": "queue_s"}
+    found = {name: _quantiles(getattr(result.requests, column), result.latency[column]) for name, column in columns.items()}
     itl = {f"p{share}_s": result.inter_token.quantile_s(share / 100.0) for share in PERCENTILES}
-    return {**found, "itl": {key: value if np.isfinite(value) else None for key, value in itl.items()}, "queue": queue}
+    return {**found, "itl": {key: value if np.isfinite(value) else None for key, value in itl.items()}}
 
 
 def _slo(scenario: Scenario, found: Mapping[str, Mapping[str, float | None]], share: float | None) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """What a run leaves behind with bounded memory: sums in time bins, a histogram of latencies."""
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from effsim.sim.request import InFlight
 
 MAX_BINS: Final = 20_000
 
@@ -57,6 +60,9 @@ class TimeBins:
         return last
 
 
+_EDGES_S: Final = tuple(1e-6 * 10.0 ** (place / 400) for place in range(4001))
+
+
 class Histogram:
     """Counts of positive durations in bins of equal width on a logarithmic scale, 400 per decade from 1 µs to 10,000 s.
 
@@ -77,6 +83,30 @@ class Histogram:
         place = int(math.log10(duration_s / self._LOWEST_S) * self._PER_DECADE) if duration_s > self._LOWEST_S else 0
         self.counts[min(place, len(self.counts) - 1)] += count
 
+    def add_ramp(self, first_s: float, growth_s: float, steps: int, weight: int) -> None:
+        """Count the durations ``first + i growth`` for i from 0 to ``steps`` - 1, each ``weight`` times."""
+        counts = self.counts
+        done = 0
+        while done < steps:
+            here_s = first_s + growth_s * done
+            place = min(int(math.log10(here_s / self._LOWEST_S) * self._PER_DECADE), len(counts) - 1) if here_s > self._LOWEST_S else 0
+            left = steps - done
+            if growth_s < 0.0:
+                n = 1
+            elif growth_s * (left - 1) + here_s < _EDGES_S[place + 1] or place == len(counts) - 1:
+                n = left
+            else:
+                n = min(left, max(1, math.ceil((_EDGES_S[place + 1] - here_s) / growth_s)))
+            counts[place] += n * weight
+            done += n
+
+    def add_all(self, durations_s: NDArray[np.float64]) -> None:
+        """Count each of the durations once; NaN is left out."""
+        present = durations_s[~np.isnan(durations_s)]
+        places = np.log10(np.maximum(present, self._LOWEST_S) / self._LOWEST_S) * self._PER_DECADE
+        found = np.bincount(np.minimum(places.astype(np.int64), len(self.counts) - 1), minlength=len(self.counts))
+        self.counts = [a + b for a, b in zip(self.counts, found.tolist(), strict=True)]
+
     def quantile_s(self, share: float) -> float:
         """Return the duration that a share of the counted ones does not exceed [s]; NaN where none was counted.
 
@@ -91,3 +121,14 @@ class Histogram:
             return math.nan
         place = int(np.searchsorted(cumulated, share * total, side="left"))
         return float(self._LOWEST_S * 10.0 ** ((place + 0.5) / self._PER_DECADE))
+
+
+class Recorder:
+    """What all replicas of a run write to; channels: accelerator J, server J above its floor, and s × running, waiting, KV blocks."""
+
+    __slots__ = ("bins", "finished", "inter_token")
+
+    def __init__(self, bin_s: float, max_bins: int, finished: Callable[[InFlight], None]) -> None:
+        self.bins = TimeBins(bin_s, 5, max_bins)
+        self.inter_token = Histogram()
+        self.finished = finished

@@ -35,3 +35,8 @@ def policy(role: Role, name: str) -> Callable[..., Any]:
         raise UnknownNameError(f"unknown {_WORDS[role]} {name[:60]!r}; {hint}allowed: {', '.join(allowed)}")
     function: Callable[..., Any] = getattr(importlib.import_module(f"{policies.__name__}.{name}"), role)
     return function
+
+
+def reads_replicas(router: str) -> bool:
+    """Return whether a router looks at the replicas; those that do not say ``READS_REPLICAS = False``."""
+    return bool(getattr(importlib.import_module(f"{policies.__name__}.{router}"), "READS_REPLICAS", True))

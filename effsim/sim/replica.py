@@ -1,299 +1,388 @@
-"""One replica: the scheduler of vLLM V1 over a paged KV cache, one event per iteration."""
+"""One replica: the scheduler of vLLM V1 over a paged KV cache, many iterations at a step.
+
+A replica is advanced to a time by whoever asks; between two boundaries (the end of a *leg*) nothing about it changes but counts that
+grow evenly. A leg is one iteration with prompts in it, or as many iterations that only decode as fit before the batch changes: the
+next completion, the last free block, or, once a request arrives that could be admitted, the end of the iteration then under way.
+The sums over such a leg are closed forms of :mod:`effsim.sim.decode`. Where requests lose their blocks, where the token budget is
+shorter than the batch, or where a sequence is still shorter than an attention window, a leg is one iteration scheduled request by
+request (:mod:`effsim.sim.stepwise`). At equal times requests arrive before an iteration ends.
+"""
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
-
-import simpy
+from heapq import heappop, heappush
+from typing import Final
 
 from effsim.errors import SpecError
-from effsim.sim.recorder import Histogram, TimeBins
+from effsim.sim.decode import DecodeCosts
+from effsim.sim.recorder import Recorder
 from effsim.sim.request import InFlight
+from effsim.sim.setup import Cost, Pick, ReplicaSetup
+from effsim.sim.stepwise import Batch, Queues, contexts_and_chunks, divided, sample, schedule, steady
 
-DROP_KV: Final = "needs more KV blocks than a replica has"
-DROP_BUDGET: Final = "longer than max_num_batched_tokens without chunked prefill"
-
-Pick = Callable[[Sequence[InFlight], float], int]
-
-
-class StepModel(Protocol):
-    """The cost of one iteration of one replica."""
-
-    @property
-    def num_accelerators(self) -> int:
-        """Accelerators of the replica."""
-
-    @property
-    def kv_capacity_tokens(self) -> int:
-        """Tokens whose keys and values fit."""
-
-    @property
-    def idle_power_w(self) -> float:
-        """All accelerators of the replica when nothing runs."""
-
-    def cached_tokens(self, tokens: int) -> int:
-        """Return how much of ``kv_capacity_tokens`` a sequence of so many tokens takes: less where layers keep only a window."""
-
-    def step(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]]) -> tuple[float, float, float, float, float]:
-        """Return time [s] and static, core, memory and link energy [J] of an iteration, over all accelerators.
-
-        Args:
-            decode_contexts: KV tokens that each decoding sequence reads, its new token included.
-            chunks: (new tokens, tokens in the cache before) of each prefill chunk.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class HostShare:
-    """What one replica draws beside its accelerators: its share of host and fans [W], and the supply's efficiency."""
-
-    idle_w: float = 0.0
-    busy_w: float = 0.0
-    fan_w: float = 0.0
-    psu_efficiency: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.idle_w <= self.busy_w < math.inf or not 0.0 <= self.fan_w < math.inf or not 0.0 < self.psu_efficiency <= 1.0:
-            raise SpecError(f"host: expected 0 <= idle_w <= busy_w, 0 <= fan_w and 0 < psu_efficiency <= 1, got {self}")
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaSetup:
-    """One replica and the limits of its engine.
-
-    Args:
-        step_model: Its costs.
-        max_num_seqs: Sequences running at once.
-        max_num_batched_tokens: Tokens per iteration.
-        block_size: Tokens per KV block.
-        num_gpu_blocks: KV blocks; None: as many as fit ``step_model.kv_capacity_tokens``.
-        chunked_prefill: Prompts may be split over iterations.
-        scheduler: A file name in ``sim/policies`` with ``pick``.
-        host: Its share of a server.
-
-    Raises:
-        SpecError: A limit below 1, or no KV block.
-    """
-
-    step_model: StepModel
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
-    block_size: int = 16
-    num_gpu_blocks: int | None = None
-    chunked_prefill: bool = True
-    scheduler: str = "fcfs"
-    host: HostShare = HostShare()
-
-    def __post_init__(self) -> None:
-        limits = {"max_num_seqs": self.max_num_seqs, "max_num_batched_tokens": self.max_num_batched_tokens, "block_size": self.block_size}
-        for name, value in {**limits, "num_gpu_blocks": self.kv_blocks if self.block_size > 0 else 1}.items():
-            if value < 1:
-                raise SpecError(f"engine.{name}: expected at least 1, got {value}")
-
-    def blocks_for(self, tokens: int) -> int:
-        """Return the KV blocks of a sequence of so many tokens."""
-        return -(-self.step_model.cached_tokens(tokens) // self.block_size)
-
-    @property
-    def kv_blocks(self) -> int:
-        """KV blocks in force."""
-        return self.step_model.kv_capacity_tokens // self.block_size if self.num_gpu_blocks is None else self.num_gpu_blocks
-
-
-class Record:
-    """What all replicas of a run write to; channels: accelerator J, server J above its floor, and s × running, waiting, KV blocks."""
-
-    __slots__ = ("bins", "finished", "inter_token", "iteration_done")
-
-    def __init__(self, bin_s: float, max_bins: int, finished: Callable[[InFlight], None], iteration_done: Callable[[], None]) -> None:
-        self.bins = TimeBins(bin_s, 5, max_bins)
-        self.inter_token = Histogram()
-        self.finished = finished
-        self.iteration_done = iteration_done
+IDLE: Final = 0
+WAKING: Final = 1
+DECODING: Final = 2
+MIXED: Final = 3
+STEPWISE: Final = 4
 
 
 class Replica:
-    """The queues, the cache and the meters of one replica."""
+    """The queues, the cache and the meters of one replica.
 
-    def __init__(self, index: int, setup: ReplicaSetup, pick: Pick) -> None:
-        self.index = index
-        self.setup = setup
-        self.pick = pick
+    Attributes:
+        waiting: Requests in the queue.
+        members: Running requests by id, in the order of admission.
+        most_tokens: Every request that needs no more tokens in the cache can be served here.
+        end_s: End of the leg under way; infinite while idle.
+    """
+
+    __slots__ = (
+        "_arrived", "_arrived_sum_s", "_at_start", "_batch", "_block_size", "_cost", "_costs", "_count", "_decoding", "_ending", "_filling",
+        "_host_w", "_iteration", "_keys", "_leg", "_most_seqs", "_needs", "_record", "_reorders", "_start_s", "_step", "_stepwise", "_token_j",
+        "_window", "_windowed_cache", "busy_s", "core_j", "end_s", "free_blocks", "idle_j", "idle_s", "idle_since_s", "index", "iterations",
+        "kv_blocks", "link_j", "members", "memory_j", "most_tokens", "pick", "preemptions", "recomputed_tokens", "setup", "static_j", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, index: int, setup: ReplicaSetup, pick: Pick, costs: DecodeCosts, record: Recorder) -> None:
+        self.index, self.setup, self.pick = index, setup, pick
         self.waiting: deque[InFlight] = deque()
-        self.running: list[InFlight] = []
-        self.batch: list[tuple[InFlight, int]] = []
-        self.batch_tokens = 0
-        self.free_blocks = setup.kv_blocks
-        self.wake: simpy.Event | None = None
-        self.idle_since_s = 0.0
+        self.members: dict[int, InFlight] = {}
+        self.end_s = math.inf
+        self.kv_blocks = self.free_blocks = setup.kv_blocks
         self.iterations = self.preemptions = self.recomputed_tokens = 0
-        self.busy_s = self.idle_s = 0.0
+        self.busy_s = self.idle_s = self.idle_since_s = 0.0
         self.static_j = self.core_j = self.memory_j = self.link_j = self.idle_j = 0.0
+        self._costs, self._step, self._record = costs, setup.step_model, record
+        self._block_size, self._most_seqs = setup.block_size, setup.max_num_seqs
+        self._window, self._windowed_cache = setup.step_model.longest_window, setup.step_model.windowed_cache
+        self._host_w = (setup.host.busy_w - setup.host.idle_w, setup.host.psu_efficiency)
+        self.most_tokens = setup.most_tokens
+        self._reorders = setup.scheduler != "fcfs"
+        self._leg = IDLE
+        self._batch: Batch = []
+        self._start_s, self._cost, self._count = 0.0, (0.0, 0.0, 0.0, 0.0, 0.0), 0
+        self._decoding, self._keys, self._iteration, self._token_j = 0, 0, 0, 0.0
+        self._ending: list[tuple[int, int, InFlight]] = []
+        self._needs = [0] * (2 * self._block_size)
+        self._filling: InFlight | None = None
+        self._stepwise = False
+        self._arrived, self._arrived_sum_s, self._at_start = 0, 0.0, 0
 
     @property
     def outstanding(self) -> int:
         """Requests waiting and running."""
-        return len(self.waiting) + len(self.running)
+        return len(self.waiting) + len(self.members)
 
-    def refusal(self, request: InFlight) -> str | None:
-        """Return why a request can never be served here, or None."""
-        if self.setup.blocks_for(request.kv_tokens) > self.setup.kv_blocks:
-            return DROP_KV
-        if not self.setup.chunked_prefill and request.kv_tokens > self.setup.max_num_batched_tokens:
-            return DROP_BUDGET
-        return None
-
-    def receive(self, request: InFlight) -> None:
-        """Queue a request, and end the idling if there is any."""
+    def receive(self, request: InFlight, now_s: float) -> None:
+        """Queue a request at a time up to which the replica has been advanced; what it decodes ends at the next iteration if it may enter."""
         request.replica = self.index
         self.waiting.append(request)
-        if self.wake is not None and not self.wake.triggered:
-            self.wake.succeed()
+        if self._leg == IDLE:
+            self.account_idle(now_s)
+            self._leg, self.end_s = WAKING, now_s
+            return
+        self._arrived += 1
+        self._arrived_sum_s += now_s
+        if self._leg == DECODING and self._count > 1 and len(self.members) < self._most_seqs and (self._reorders or len(self.waiting) == 1):
+            self._count, span_s = self._costs.count_until(self._decoding, self._keys, self._count, now_s - self._start_s)
+            self.end_s = self._start_s + span_s
 
-    def schedule(self, now_s: float) -> tuple[list[int], list[tuple[int, int]]]:
-        """Choose the batch of the next iteration: (contexts of decoding sequences, prefill chunks).
+    def advance(self, now_s: float) -> None:
+        """Serve until the leg under way ends at ``now_s`` or later."""
+        while self.end_s < now_s:
+            leg, end_s = self._leg, self.end_s
+            if leg == DECODING:
+                self._end_decoding(end_s)
+            elif leg == MIXED:
+                self._end_mixed(end_s)
+            elif leg == STEPWISE:
+                self._end_stepwise(end_s)
+            self._begin(end_s)
 
-        As vLLM V1: running sequences first, in order of admission, each with its remaining tokens within the token budget;
-        where a block is missing the last admitted is preempted; then, unless one was, the waiting are admitted.
-        """
-        self.batch = []
-        budget = self.setup.max_num_batched_tokens
-        block_size = self.setup.block_size
-        preempted = self.preemptions
-        contexts: list[int] = []
-        chunks: list[tuple[int, int]] = []
-        for request in self.running:  # preemption takes from its end, so the loop never meets a victim
-            if budget == 0:
+    def _begin(self, now_s: float) -> None:
+        """Choose the next leg."""
+        self._start_s, self._arrived, self._arrived_sum_s = now_s, 0, 0.0
+        decoding = self._decoding
+        mixed = not self._stepwise and (self.waiting or self._filling is not None) and self._begin_mixed(now_s)
+        if self._stepwise:
+            self._begin_stepwise(now_s)
+        elif not mixed and decoding:
+            self._begin_decoding(now_s)
+        elif not mixed:
+            self._leg, self.end_s, self.idle_since_s, self._token_j = IDLE, math.inf, now_s, 0.0
+        self._at_start = len(self.waiting)
+
+    def _begin_decoding(self, now_s: float) -> None:
+        decoding = self._decoding
+        count = self._ending[0][0] - self._iteration
+        free, size = self.free_blocks, self._block_size
+        if decoding * (count // size + 1) > free:
+            count = self._iterations_of_blocks(count, free)
+        if count == 0 or decoding > self.setup.max_num_batched_tokens:
+            self._begin_stepwise(now_s)
+            return
+        self._leg, self._count = DECODING, count
+        self.end_s = now_s + self._costs.duration_s(decoding, self._keys, count)
+        self._check_end(now_s)
+
+    def _check_end(self, now_s: float) -> None:
+        if not now_s < self.end_s < math.inf:
+            raise SpecError(f"replica {self.index}: a leg begun at {now_s!r} s ends at {self.end_s!r} s; expected a positive time")
+
+    def _iterations_of_blocks(self, most: int, free: int) -> int:
+        """Return how many iterations the free blocks last, at most ``most``."""
+        if self._windowed_cache:  # blocks that a sequence leaves make up for some that it takes: no more than one per block of tokens
+            return max(0, min(most, (free // self._decoding - 1) * self._block_size))
+        needs, size = self._needs, self._block_size
+        done = min(most, free // self._decoding * size)  # whole rounds take one block per sequence
+        free -= done // size * self._decoding
+        while done < most:
+            free -= needs[(self._iteration + done) % size]
+            if free < 0:
                 break
-            remaining, computed = request.remaining, request.computed
-            new = remaining if remaining <= budget else budget
-            if computed + new > request.blocks * block_size and not self._allocate(request, computed + new):
-                break
-            if remaining == 1 and request.generated:
-                contexts.append(computed + 1)
-            else:
-                chunks.append((new, computed))
-            self.batch.append((request, new))
-            budget -= new
-        if self.preemptions == preempted:
-            budget = self._admit(budget, now_s, chunks)
-        self.batch_tokens = self.setup.max_num_batched_tokens - budget
-        return contexts, chunks
+            done += 1
+        return done
 
-    def _allocate(self, request: InFlight, tokens: int) -> bool:
-        """Give a request blocks for so many tokens, preempting from the end; False where it had to go itself."""
-        missing = self.setup.blocks_for(tokens) - request.blocks
-        while missing > self.free_blocks:
-            victim = self.running.pop()
-            self._preempt(victim)
-            if victim is request:
-                return False
-        self.free_blocks -= missing
-        request.blocks += missing
-        return True
+    def _blocks_taken(self, count: int) -> int:
+        """Return the blocks that ``count`` iterations of the present batch take."""
+        size = self._block_size
+        rounds, rest = divmod(count, size)
+        first = self._iteration % size
+        return rounds * self._decoding + sum(self._needs[first : first + rest])
 
-    def _preempt(self, victim: InFlight) -> None:
-        """Send a request back to the head of the queue; what it has generated is to be computed again with its prompt."""
-        self.free_blocks += victim.blocks
-        self.recomputed_tokens += victim.computed
-        victim.blocks = victim.computed = 0
-        victim.remaining = victim.prompt_tokens + victim.generated
-        victim.preemptions += 1
-        self.preemptions += 1
-        self.waiting.appendleft(victim)
+    def _end_decoding(self, now_s: float) -> None:
+        """Account for a run of iterations: sums of the closed form."""
+        count, decoding = self._count, self._decoding
+        cost = self._costs.run(decoding, self._keys, count, self._record.inter_token)
+        taken = 0 if self._windowed_cache else self._blocks_taken(count)
+        energy_j = self._meter(cost, now_s, count, 0.5 * taken * (1.0 + 1.0 / count))
+        self.free_blocks -= taken
+        self._iteration += count
+        self._keys += decoding * count
+        self._token_j += energy_j / decoding
+        if self._windowed_cache:
+            self._recount()
+        if self._ending[0][0] <= self._iteration:
+            self._retire(now_s)
 
-    def _admit(self, budget: int, now_s: float, chunks: list[tuple[int, int]]) -> int:
-        """Take requests from the queue into the batch; return the token budget that is left."""
-        while self.waiting and budget > 0 and len(self.running) < self.setup.max_num_seqs:
-            place = self.pick(self.waiting, now_s)
-            request = self.waiting[place]
-            new = request.remaining if request.remaining <= budget else budget
-            blocks = self.setup.blocks_for(new)
-            if blocks > self.free_blocks or (new < request.remaining and not self.setup.chunked_prefill):
-                break
-            del self.waiting[place]
-            self.free_blocks -= blocks
-            request.blocks = blocks
-            if request.first_scheduled_s < 0.0:
-                request.first_scheduled_s = now_s
-            self.running.append(request)
-            self.batch.append((request, new))
-            chunks.append((new, 0))
-            budget -= new
-        return budget
+    def _recount(self) -> None:
+        """Count the blocks of all members anew, as sequences in windowed caches take fewer than their tokens say."""
+        blocks_for, filling, iteration = self.setup.blocks_for, self._filling, self._iteration
+        taken = sum([blocks_for(request.base + iteration) for _, _, request in self._ending])
+        self.free_blocks = self.kv_blocks - taken - (filling.blocks if filling is not None else 0)
 
-    def finish(self, start_s: float, now_s: float, cost: tuple[float, float, float, float, float], record: Record) -> None:
-        """Account for an iteration that ends now: energy, tokens, requests that are done.
+    def _windowed_needs(self) -> int:
+        """Return the blocks that the next iteration takes where caches are windowed; negative when windows give some back."""
+        blocks_for, iteration = self.setup.blocks_for, self._iteration
+        return sum([blocks_for(r.base + iteration + 1) - blocks_for(r.base + iteration) for _, _, r in self._ending])
 
-        A request's energy is the iteration's by share of tokens, those read and those generated counting alike.
-        """
+    def _meter(self, cost: Cost, now_s: float, count: int, growth: float = 0.0) -> float:
+        """Add the cost of a leg to the meters and the time bins; return its energy [J]. ``growth``: mean of the blocks it takes on its way."""
         _, static_j, core_j, memory_j, link_j = cost
         self.static_j += static_j
         self.core_j += core_j
         self.memory_j += memory_j
         self.link_j += link_j
-        self.iterations += 1
+        self.iterations += count
+        start_s = self._start_s
         length_s = now_s - start_s
         self.busy_s += length_s
         energy_j = static_j + core_j + memory_j + link_j
-        host = self.setup.host
-        server_j = (energy_j + (host.busy_w - host.idle_w) * length_s) / host.psu_efficiency
-        used_blocks = self.setup.kv_blocks - self.free_blocks
-        record.bins.add(start_s, now_s, (energy_j, server_j, len(self.running) * length_s, len(self.waiting) * length_s, used_blocks * length_s))
-        token_j = energy_j / self.batch_tokens
-        steady = ended = 0
-        for request, new in self.batch:
+        host_w, efficiency = self._host_w
+        waiting_s = self._at_start * length_s + (self._arrived * now_s - self._arrived_sum_s)
+        blocks_s = (self.kv_blocks - self.free_blocks + growth) * length_s
+        self._record.bins.add(start_s, now_s, (energy_j, (energy_j + host_w * length_s) / efficiency, len(self.members) * length_s, waiting_s, blocks_s))
+        return energy_j
+
+    def _begin_mixed(self, now_s: float) -> bool:
+        """Try a leg of one iteration with prompts in it; False where there is none to be had, or requests must be looked at one by one."""
+        decoding, setup, filling = self._decoding, self.setup, self._filling
+        budget = setup.max_num_batched_tokens - decoding
+        free = self.free_blocks - (self._windowed_needs() if self._windowed_cache else self._needs[self._iteration % self._block_size])
+        if budget < 0 or free < 0:
+            self._stepwise = True
+            return False
+        batch: Batch = []
+        if filling is not None:
+            new = min(filling.remaining, budget)
+            blocks = setup.blocks_for(filling.computed + new) - filling.blocks
+            if blocks > free or new == 0 or (filling.remaining == 1 and filling.generated):
+                self._stepwise = True
+                return False
+            filling.blocks += blocks
+            free -= blocks
+            budget -= new
+            batch.append((filling, new))
+        if self.waiting and budget > 0 and len(self.members) < self._most_seqs:
+            free, budget = self._admit(batch, free, budget, now_s)
+        if not batch:
+            return False
+        self.free_blocks = free
+        chunks = [(new, request.computed) for request, new in batch]
+        self._leg, self._batch = MIXED, batch
+        self._cost = self._step.step_at(decoding, self._keys, chunks)
+        self._count = setup.max_num_batched_tokens - budget
+        self.end_s = now_s + self._cost[0]
+        self._check_end(now_s)
+        return True
+
+    def _admit(self, batch: Batch, free: int, budget: int, now_s: float) -> tuple[int, int]:
+        """Admit from the queue into ``batch``; return the blocks and tokens that are left."""
+        waiting, members, setup = self.waiting, self.members, self.setup
+        while waiting and budget > 0 and len(members) < self._most_seqs:
+            place = self.pick(waiting, now_s)
+            request = waiting[place]
+            remaining = request.remaining
+            new = remaining if remaining <= budget else budget
+            blocks = setup.blocks_for(new)
+            if blocks > free or (new < remaining and not setup.chunked_prefill):
+                break
+            if place:
+                del waiting[place]
+            else:
+                waiting.popleft()
+            free -= blocks
+            request.blocks = blocks
+            if request.first_scheduled_s < 0.0:
+                request.first_scheduled_s = now_s
+            members[request.id] = request
+            batch.append((request, new))
+            budget -= new
+        return free, budget
+
+    def _end_mixed(self, now_s: float) -> None:
+        """Account for an iteration with prompts in it."""
+        decoding = self._decoding
+        energy_j = self._meter(self._cost, now_s, 1)
+        token_j = energy_j / self._count
+        self._iteration += 1
+        if decoding:
+            self._record.inter_token.add(now_s - self._start_s, decoding)
+            self._keys += decoding
+            self._token_j += token_j
+        self._filling = None
+        for request, new in self._batch:
             request.computed += new
             request.energy_j += token_j * new
             request.remaining -= new
             if request.remaining:
+                self._filling = request
                 continue
-            request.remaining = 1
-            request.generated += 1
-            if request.last_token_s == start_s:
-                steady += 1
-            elif request.generated == 1:
-                request.first_token_s = now_s
-            else:
-                record.inter_token.add(now_s - request.last_token_s)
-            request.last_token_s = now_s
-            if request.generated == request.output_tokens:
-                ended += 1
-                self.free_blocks += request.blocks
-                request.blocks = 0
-                record.finished(request)
-        if steady:
-            record.inter_token.add(length_s, steady)
-        if ended:
-            self.running = [request for request in self.running if request.generated < request.output_tokens]
+            self._sample(request, now_s)
+        if self._ending and self._ending[0][0] <= self._iteration:
+            self._retire(now_s)
+        if self._windowed_cache:
+            self._recount()
 
-    def idle_until(self, now_s: float, record: Record) -> None:
-        """Account for the time since the replica had nothing to do."""
+    def _sample(self, request: InFlight, now_s: float) -> None:
+        """Take the first token after a prompt has been read: the request is done, or decodes from now on."""
+        request.remaining = 1
+        request.generated += 1
+        if request.generated == 1:
+            request.first_token_s = now_s
+        else:
+            self._record.inter_token.add(now_s - request.last_token_s)
+        request.last_token_s = now_s
+        if request.generated == request.output_tokens:
+            self.free_blocks += request.blocks
+            del self.members[request.id]
+            self._record.finished(request)
+        else:
+            self._join(request)
+
+    def _join(self, request: InFlight) -> None:
+        """Let a request decode with the others."""
+        iteration, computed = self._iteration, request.computed
+        request.base = computed - iteration
+        request.mark_j = self._token_j
+        if computed + 1 < self._window:
+            self._stepwise = True
+        slot = (iteration - self._step.cached_tokens(computed)) % self._block_size
+        self._needs[slot] += 1
+        self._needs[slot + self._block_size] += 1
+        self._decoding += 1
+        self._keys += computed + 1
+        heappush(self._ending, (iteration + request.output_tokens - request.generated, request.id, request))
+
+    def _leave(self, request: InFlight) -> None:
+        """Take a request out of those that decode; its own numbers are current again."""
+        request.computed = computed = request.base + self._iteration
+        request.energy_j += self._token_j - request.mark_j
+        slot = (self._iteration - self._step.cached_tokens(computed)) % self._block_size
+        self._needs[slot] -= 1
+        self._needs[slot + self._block_size] -= 1
+        self._decoding -= 1
+        self._keys -= computed + 1
+
+    def _retire(self, now_s: float) -> None:
+        """End the requests whose last token has been sampled."""
+        ending, iteration = self._ending, self._iteration
+        while ending and ending[0][0] <= iteration:
+            request = heappop(ending)[2]
+            self._leave(request)
+            if not self._windowed_cache:
+                self.free_blocks += self.setup.blocks_for(request.computed)
+            request.generated, request.blocks, request.last_token_s = request.output_tokens, 0, now_s
+            del self.members[request.id]
+            self._record.finished(request)
+        if self._windowed_cache:
+            self._recount()
+
+    def _begin_stepwise(self, now_s: float) -> None:
+        """Begin an iteration request by request, every number of each made current."""
+        self._spread(now_s)
+        queues = Queues(self.waiting, list(self.members.values()), self.free_blocks)
+        batch = schedule(queues, self.setup, self.pick, now_s)
+        self.members = {request.id: request for request in queues.running}
+        self.free_blocks = queues.free_blocks
+        self.preemptions += queues.preempted
+        self.recomputed_tokens += queues.recomputed_tokens
+        contexts, chunks = contexts_and_chunks(batch)
+        if chunks or not contexts or min(contexts) < self._window:
+            self._cost = self._step.step(contexts, chunks)
+        else:
+            self._cost = self._costs.cost(len(contexts), sum(contexts))
+        self._leg, self._batch, self._stepwise = STEPWISE, batch, True
+        self._count = sum([new for _, new in batch])
+        self.end_s = now_s + self._cost[0]
+        self._check_end(now_s)
+
+    def _spread(self, now_s: float) -> None:
+        """Leave the closed form: each decoding request gets its own numbers."""
+        for finish, _, request in self._ending:
+            request.generated = request.output_tokens - (finish - self._iteration)
+            request.last_token_s = now_s
+            self._leave(request)
+            request.blocks = self.setup.blocks_for(request.computed)
+        self._ending.clear()
+        self._filling = None
+
+    def _end_stepwise(self, now_s: float) -> None:
+        """Account for an iteration request by request, and return to the closed form where that is exact."""
+        token_j = self._meter(self._cost, now_s, 1) / self._count
+        self._iteration += 1
+        for request in sample(self._batch, token_j, (self._start_s, now_s), self._record.inter_token):
+            self.free_blocks += request.blocks
+            del self.members[request.id]
+            self._record.finished(request)
+        self._gather(now_s)
+
+    def _gather(self, now_s: float) -> None:
+        """Return to the closed form if every running request but the last decodes, none waits its turn, and blocks are not scarce."""
+        decoding, filling = divided(list(self.members.values()))
+        if not all(steady(request, now_s, self._window) for request in decoding) or len(decoding) > min(self.free_blocks, self.setup.max_num_batched_tokens):
+            return
+        self._filling, self._stepwise = filling, False
+        for request in decoding:
+            self._join(request)
+
+    def account_idle(self, now_s: float) -> None:
+        """Account for the time since nothing was under way."""
         length_s = now_s - self.idle_since_s
         if length_s > 0.0:
             energy_j = self.setup.step_model.idle_power_w * length_s
             self.idle_s += length_s
             self.idle_j += energy_j
-            record.bins.add(self.idle_since_s, now_s, (energy_j, energy_j / self.setup.host.psu_efficiency, 0.0, 0.0, 0.0))
+            self._record.bins.add(self.idle_since_s, now_s, (energy_j, energy_j / self.setup.host.psu_efficiency, 0.0, 0.0, 0.0))
         self.idle_since_s = now_s
-
-
-def serve(env: simpy.Environment, replica: Replica, record: Record) -> Generator[simpy.Event, Any, None]:
-    """Serve for ever: wait for a request, choose a batch, spend its time, retire what is done."""
-    step = replica.setup.step_model.step
-    while True:
-        if not (replica.waiting or replica.running):
-            replica.idle_since_s = env.now
-            replica.wake = env.event()
-            yield replica.wake
-            replica.idle_until(env.now, record)
-            replica.wake = None
-        start_s = env.now
-        cost = step(*replica.schedule(start_s))
-        if not 0.0 < cost[0] < math.inf:
-            raise SpecError(f"replica {replica.index}: an iteration takes {cost[0]!r} s; expected a positive time")
-        yield env.timeout(cost[0])
-        replica.finish(start_s, env.now, cost, record)
-        record.iteration_done()

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from effsim.sim.recorder import Histogram
-from effsim.sim.replica import Record, Replica
+from effsim.sim.log import COLUMNS, LATENCIES, Distribution, RequestLog
+from effsim.sim.recorder import Histogram, Recorder
+from effsim.sim.replica import Replica
 from effsim.sim.request import InFlight
 
 FloatArray = NDArray[np.float64]
@@ -83,7 +84,8 @@ class EnergyParts:
 class Counts:
     """What happened to requests and tokens; ``arrived = completed + sum(dropped.values())``.
 
-    Tokens are those of completed requests; ``recomputed_tokens`` were in the cache when their request was preempted.
+    Tokens are those of completed requests; ``within_limits`` of these kept all limits of the options;
+    ``recomputed_tokens`` were in the cache when their request was preempted.
     """
 
     arrived: int
@@ -94,6 +96,7 @@ class Counts:
     prompt_tokens: int
     output_tokens: int
     recomputed_tokens: int
+    within_limits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,8 @@ class SimulationResult:
     """A serving run from time 0 to ``makespan_s``, when the last request is done.
 
     ``server_j`` adds hosts, fans and the loss of power supplies, ``site_j`` is that times PUE. ``inter_token`` counts the
-    time between consecutive output tokens of a request.
+    time between consecutive output tokens of a request, ``latency`` holds the distribution of each latency. ``requests`` is
+    without rows where the run did not keep them.
     """
 
     requests: RequestColumns
@@ -125,35 +129,49 @@ class SimulationResult:
     counts: Counts
     replicas: tuple[ReplicaStats, ...]
     inter_token: Histogram
+    latency: Mapping[str, Distribution]
     makespan_s: float
 
 
 def collect(
-    flight: Sequence[InFlight],
-    dropped: Mapping[int, str],
+    log: RequestLog,
+    dropped: Mapping[int, tuple[InFlight, str]],
     reasons: Mapping[str, int],
     replicas: Sequence[Replica],
-    record: Record,
+    record: Recorder,
     span: tuple[float, float],
 ) -> SimulationResult:
     """Return the result of a run that has ended; ``span`` is (its end [s], PUE)."""
     end_s, pue = span
+    log.flush()
     stats = tuple(_stats(replica, end_s) for replica in replicas)
-    served = [request for request in flight if request.id not in dropped]
     counts = Counts(
-        arrived=len(flight),
-        completed=sum(request.generated == request.output_tokens for request in served),
+        arrived=log.completed + len(dropped),
+        completed=log.completed,
         dropped=dict(reasons),
         preemptions=sum(replica.preemptions for replica in replicas),
         iterations=sum(replica.iterations for replica in replicas),
-        prompt_tokens=sum(request.prompt_tokens for request in served),
-        output_tokens=sum(request.generated for request in served),
+        prompt_tokens=round(log.sums["prompt_tokens"]),
+        output_tokens=round(log.sums["output_tokens"]),
         recomputed_tokens=sum(replica.recomputed_tokens for replica in replicas),
+        within_limits=log.within,
     )
     energy = EnergyParts(*(sum(getattr(one.energy, part) for one in stats) for part in EnergyParts.__slots__))
     server_j = sum(one.server_j for one in stats)
     series = _series(record, replicas, end_s, pue)
-    return SimulationResult(_columns(flight, dropped), series, energy, server_j, server_j * pue, counts, stats, record.inter_token, end_s)
+    latency = {name: log.distribution(name) for name in LATENCIES}
+    return SimulationResult(
+        _columns(log, dropped),
+        series,
+        energy,
+        server_j,
+        server_j * pue,
+        counts,
+        stats,
+        record.inter_token,
+        latency,
+        end_s,
+    )
 
 
 def _stats(replica: Replica, end_s: float) -> ReplicaStats:
@@ -164,32 +182,30 @@ def _stats(replica: Replica, end_s: float) -> ReplicaStats:
     return ReplicaStats(replica.iterations, replica.busy_s, replica.idle_s, energy, server_j, replica.setup.kv_blocks, replica.free_blocks)
 
 
-def _columns(flight: Sequence[InFlight], dropped: Mapping[int, str]) -> RequestColumns:
-    def times(of: str) -> FloatArray:
-        return np.array([getattr(request, of) if request.id not in dropped else np.nan for request in flight], dtype=np.float64)
-
-    def whole(of: str) -> IntArray:
-        return np.array([getattr(request, of) for request in flight], dtype=np.int64)
-
-    arrival_s = np.array([request.arrival_s for request in flight], dtype=np.float64)
-    outputs = whole("output_tokens")
-    first_s, last_s = times("first_token_s"), times("last_token_s")
+def _columns(log: RequestLog, dropped: Mapping[int, tuple[InFlight, str]]) -> RequestColumns:
+    """Return the columns of all requests, those that were dropped included."""
+    c = log.columns()
+    lost = [(r.id, r.arrival_s, r.prompt_tokens, r.output_tokens, *(4 * [np.nan]), 0, np.nan, -1) for r, _ in dropped.values()]
+    if lost and log.keep:
+        table = np.concatenate([np.stack(list(c.values())), np.array(lost).T], axis=1)
+        c = dict(zip(COLUMNS, table[:, np.argsort(table[0], kind="stable")], strict=True))
+    numbers = c["id"].astype(np.int64).tolist()
     return RequestColumns(
-        arrival_s=arrival_s,
-        prompt_tokens=whole("prompt_tokens"),
-        output_tokens=outputs,
-        queue_s=np.maximum(times("first_scheduled_s") - arrival_s, 0.0),
-        ttft_s=first_s - arrival_s,
-        tpot_s=np.where(outputs > 1, (last_s - first_s) / np.maximum(outputs - 1, 1), np.nan),
-        e2e_latency_s=last_s - arrival_s,
-        preemptions=whole("preemptions"),
-        energy_j=times("energy_j"),
-        replica=whole("replica"),
-        dropped=tuple(dropped.get(request.id, "") for request in flight),
+        arrival_s=c["arrival_s"],
+        prompt_tokens=c["prompt_tokens"].astype(np.int64),
+        output_tokens=c["output_tokens"].astype(np.int64),
+        queue_s=c["queue_s"],
+        ttft_s=c["ttft_s"],
+        tpot_s=c["tpot_s"],
+        e2e_latency_s=c["e2e_latency_s"],
+        preemptions=c["preemptions"].astype(np.int64),
+        energy_j=c["energy_j"],
+        replica=c["replica"].astype(np.int64),
+        dropped=tuple(dropped[number][1] if number in dropped else "" for number in numbers),
     )
 
 
-def _series(record: Record, replicas: Sequence[Replica], end_s: float, pue: float) -> PowerSeries:
+def _series(record: Recorder, replicas: Sequence[Replica], end_s: float, pue: float) -> PowerSeries:
     bins = record.bins
     edges_s = np.minimum(np.arange(len(bins.sums[0]) + 1) * bins.width_s, end_s)
     duration_s = np.diff(edges_s)

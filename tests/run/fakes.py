@@ -15,12 +15,17 @@ class FakeStep:
     power_log_sd: float = 0.1
     provenance: str = "datasheet"
     time_factor: float = 1.0
+    longest_window: float = 0.0
+    windowed_cache: bool = False
 
     def cached_tokens(self, tokens: int) -> int:
         return tokens
 
     def step(self, decode_contexts: Any, chunks: Any) -> tuple[float, float, float, float, float]:
-        time_s = self.time_factor * (0.010 + 0.001 * len(decode_contexts) + 1e-6 * sum(new for new, _ in chunks))
+        return self.step_at(len(decode_contexts), 0.0, chunks)
+
+    def step_at(self, decoding: int, keys: float, chunks: Any) -> tuple[float, float, float, float, float]:
+        time_s = self.time_factor * (0.010 + 0.001 * decoding + 1e-6 * sum(new for new, _ in chunks))
         energy_j = 500.0 * self.num_accelerators * time_s
         return time_s, 0.4 * energy_j, 0.3 * energy_j, 0.2 * energy_j, 0.1 * energy_j
 

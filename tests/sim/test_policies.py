@@ -8,9 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effsim.sim import policies
+from effsim.sim.decode import DecodeCosts
+from effsim.sim.recorder import Recorder
 from effsim.sim.registry import names, policy
-from effsim.sim.replica import Replica, ReplicaSetup
+from effsim.sim.replica import Replica
 from effsim.sim.request import InFlight
+from effsim.sim.setup import ReplicaSetup
+
+
+def replica_of(step, index):
+    return Replica(index, ReplicaSetup(step), policy("pick", "fcfs"), DecodeCosts(step), Recorder(1.0, 8, lambda request: None))
 
 
 def snapshot(requests):
@@ -39,10 +46,10 @@ def test_pick_is_pure_and_within(name, lengths, now_s):
 @pytest.mark.parametrize("name", names("route"))
 @given(loads=st.lists(st.integers(0, 4), min_size=1, max_size=6), routed=st.integers(0, 1000))
 def test_route_is_pure_and_within(linear_step, name, loads, routed):
-    replicas = [Replica(index, ReplicaSetup(linear_step()), policy("pick", "fcfs")) for index in range(len(loads))]
+    replicas = [replica_of(linear_step(), index) for index in range(len(loads))]
     for replica, load in zip(replicas, loads, strict=True):
         for number in range(load):
-            replica.receive(InFlight(number, 0.0, 1, 1))
+            replica.receive(InFlight(number, 0.0, 1, 1), 0.0)
     place = policy("route", name)(replicas, routed)
     assert type(place) is int
     assert 0 <= place < len(replicas)
@@ -57,7 +64,7 @@ def test_shortest_first_and_fcfs_differ_on_a_long_head():
 
 
 def test_least_outstanding_prefers_the_idle(linear_step):
-    replicas = [Replica(index, ReplicaSetup(linear_step()), policy("pick", "fcfs")) for index in range(3)]
-    replicas[0].receive(InFlight(0, 0.0, 1, 1))
+    replicas = [replica_of(linear_step(), index) for index in range(3)]
+    replicas[0].receive(InFlight(0, 0.0, 1, 1), 0.0)
     assert policy("route", "least_outstanding")(replicas, 0) == 1
     assert [policy("route", "round_robin")(replicas, routed) for routed in range(4)] == [0, 1, 2, 0]
