@@ -12,7 +12,7 @@ from effsim.errors import SpecError
 from effsim.results import Provenance
 from effsim.run.doubt import Shift
 from effsim.run.names import engine_of
-from effsim.sim.replica import HostShare, ReplicaSetup
+from effsim.sim.setup import HostShare, ReplicaSetup
 from effsim.sim.result import ReplicaStats
 from effsim.site.account import EnergyParts, Impact, MachineCost, Use, energy_parts, impact, machine_cost
 from effsim.specs import loading
