@@ -1,0 +1,1 @@
+"""What benchmarks run on: NumPy on the CPU, and whatever PyTorch drives."""

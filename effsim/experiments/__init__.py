@@ -1,0 +1,1 @@
+"""Experiments that measure on this machine and stand beside the prediction."""
