@@ -1,18 +1,64 @@
 """``effsim validate``: predictions beside public measurements."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from effsim.cli.output import AsJson, print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, help="Compare predictions with public measurements.")
+app = typer.Typer(help="Compare predictions with public measurements.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keep the subcommands together."""
+def _replay(scenario: Path, end: int) -> Any:
+    """Return the run of a scenario file at an end of the interval of time; suites run in processes that import it from here."""
+    from effsim.run.serving import simulate_at
+    from effsim.specs.scenario import load_scenario
+
+    return simulate_at(load_scenario(scenario), end)
+
+
+@app.callback(invoke_without_command=True)
+def everything(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where report.html, report.md and the plots go.")] = Path("docs/validation"),
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the measurements; none: looked up in EFFSIM_DATA.")] = None,
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite; may be repeated.")] = None,
+    calibration: Annotated[str, typer.Option(help="'auto': the best of the catalog; 'none': data sheets and priors only.")] = "auto",
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw predicted against measured; needs matplotlib.")] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Suites that run at once.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Run all suites and write the report; the subcommands print one comparison each."""
+    if context.invoked_subcommand is not None:
+        return
+    from datetime import UTC, datetime
+
+    from effsim._version import __version__
+    from effsim.cli.progress import progress_bar
+    from effsim.report.validation import write_report
+    from effsim.results import plain
+    from effsim.run.folder import require_writable
+    from effsim.validate.context import Context
+    from effsim.validate.registry import run_suites
+    from effsim.validate.summary import section
+
+    if not as_json:
+        require_writable(output, "--output")
+    with progress_bar() as progress:
+        found = run_suites(Context(data, calibration, _replay, progress), suite or (), workers)
+        sections = [section(one) for one in found]
+        if as_json:
+            print_json(plain({one["name"]: {key: value for key, value in one.items() if key != "rows"} for one in sections}))
+            return
+        stamp = {"version": __version__, "date": datetime.now(tz=UTC).date().isoformat(), "command": "effsim validate"}
+        paths = write_report(sections, output, stamp, plots=plots, progress=progress)
+    for one in sections:
+        whole = one["errors"]
+        shown = whole[whole.cell == "all"] if len(whole) and (whole.cell == "all").any() else whole
+        columns = ("split", "quantity", "cell", "rows", "median_ape_pct", "mape_pct", "inside_90_pct")
+        print_table(columns, [tuple(row[name] for name in columns) for row in plain(shown)], one["title"])
+    print(f"written: {', '.join(path.as_posix() for path in paths)}")
 
 
 @app.command()
@@ -41,15 +87,16 @@ def training(
     path: Annotated[Path | None, typer.Option(help="training_throughput.json or its folder; none: looked up in EFFSIM_DATA.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the error of step times of published training runs: by source, or by run where one source is asked for."""
+    """Print the error of step times of published training runs: by source and role, or by run where one source is asked for."""
     from effsim.results import plain
-    from effsim.validate.training import report, skipped, summary
+    from effsim.validate.training import chosen_cases, family_counts, predictions, role_errors, skipped, summary, with_roles
 
-    rows = report(family, calibration, path)
+    rows = with_roles(predictions(chosen_cases(family, path), calibration), chosen_cases(None, path))
+    counts, errors = plain(family_counts(rows)), plain(role_errors(rows, ("family", "accelerator", "kind")))
     if as_json:
-        return print_json({"summary": plain(summary(rows)), "skipped": plain(skipped(rows)), "rows": plain(rows)})
+        return print_json({"families": counts, "roles": errors, "summary": plain(summary(rows)), "skipped": plain(skipped(rows)), "rows": plain(rows)})
     if family is not None:
-        each = ("record", "measured_step_time_s", "predicted_step_time_s", "error_pct", "low_s", "high_s")
+        each = ("record", "role", "measured_step_time_s", "predicted_step_time_s", "error_pct", "low_s", "high_s")
         print_table(each, [tuple(row[name] for name in each) for row in plain(rows[rows.skipped.isna()])], f"calibration: {calibration}")
     columns = (
         "family",
@@ -65,6 +112,9 @@ def training(
         "inside_90_pct",
     )
     print_table(columns, [tuple(row[name] for name in columns) for row in plain(summary(rows))], f"calibration: {calibration}")
+    for lines, title in ((counts, "records and roles"), (plain(role_errors(rows)) + errors, f"calibration: {calibration}; errors of step times by role")):
+        names = list(dict.fromkeys(name for line in (lines[-1], *lines) for name in line))
+        print_table(names, [tuple(line.get(name) for name in names) for line in lines], title)
     left = plain(skipped(rows))
     return print_table(("family", "skipped because", "records"), [(row["family"], row["skipped"], row["records"]) for row in left]) if left else None
 
@@ -77,14 +127,18 @@ def power(
 ) -> None:
     """Print metered power of nodes and energy per token of MLPerf Training beside predictions, and hours of reported trainings."""
     from effsim.results import plain
-    from effsim.validate.training.energy import power_report, reported_trainings
+    from effsim.validate.training.energy import extrapolated_trainings, power_report, reported_trainings
 
     metered, hours = plain(power_report(calibration, path)), plain(reported_trainings(calibration=calibration, path=path))
+    if path is None or path.is_dir():
+        hours += plain(extrapolated_trainings(calibration, path))
     if as_json:
         return print_json({"metered": metered, "reported": hours})
     for rows, columns in (
-        (metered, ("record", "measured_node_power_w", "predicted_node_power_w", "power_error_pct", "energy_error_pct", "skipped")),
-        (hours, ("record", "reported_accelerator_hours", "implied_accelerator_hours", "error_pct", "goodput", "skipped")),
+        (metered, ("record", "measured_node_power_w", "predicted_node_power_w", "power_error_pct", "skipped")),
+        (metered, ("record", "measured_energy_per_token_j", "predicted_energy_per_token_j", "energy_error_pct")),
+        (hours, ("record", "reported_accelerator_hours", "implied_accelerator_hours", "error_pct", "mfu", "goodput", "skipped")),
+        (hours, ("record", "basis")),
     ):
         print_table(columns, [tuple(row[name] for name in columns) for row in rows], f"calibration: {calibration}")
     return None

@@ -166,6 +166,7 @@ class Transformer(Sourced):
     final_norm: bool = Field(default=True, description="the last hidden state is normalised (not in post-norm BERT)")
     head_bias: bool = False
     token_types: int = Field(default=0, ge=0, description="rows of a token type table (BERT)")
+    predicted_share: float = Field(default=1.0, gt=0.0, le=1.0, description="of the tokens, how many have a target in training (masked language models)")
     learned_positions: int = Field(default=0, ge=0, description="rows of a learned position table")
     output_head: bool = Field(default=True, description="logits over the vocabulary; false for a pure encoder")
     max_context_tokens: int | None = Field(default=None, ge=1)

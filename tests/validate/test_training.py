@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import effsim
 from effsim.cost.device import prior_for
 from effsim.errors import SpecError
 from effsim.specs import loading
+from effsim.specs.model import Transformer
 from effsim.specs.models import model
-from effsim.validate.training import FAMILIES, cases, chosen_cases, predictions, report, skipped, summary
+from effsim.validate.training import FAMILIES, cases, chosen_cases, family_counts, predictions, report, role_errors, skipped, summary, with_roles
 from effsim.validate.training.calibrated import PLANS, calibrate, calibration_errors, document, observation, split
 from effsim.validate.training.case import ENERGY_FILE, THROUGHPUT_FILE, Case, configurations, superseded
-from effsim.validate.training.energy import node_behind, power_report, reported_trainings
+from effsim.validate.training.energy import extrapolated_trainings, node_behind, power_report, reported_trainings
 
 SC21_SMALLEST = {
     "id": "megatron_sc21_t1_1.7B",
@@ -114,7 +116,7 @@ def test_a_row_whose_sizes_are_not_those_of_the_catalog_is_skipped(mapped) -> No
 def test_bridge_rows_give_tokens_per_second(mapped) -> None:
     (one,) = mapped(BRIDGE)
     assert one.measured_step_time_s == pytest.approx(256 * 8192 / (64 * 4096.0))
-    assert (one.arguments["precision"], one.arguments["zero_stage"], one.arguments["virtual_pipeline_stages"]) == ("fp8", 1, 5)
+    assert (one.arguments["precision"], one.arguments["zero_stage"], one.arguments["virtual_pipeline_stages"]) == ("mxfp8", 1, 5)
 
 
 def test_bridge_rows_with_fsdp_share_weights(mapped) -> None:
@@ -308,7 +310,71 @@ def test_implied_hours_are_in_proportion_to_the_goodput(tmp_path: Path) -> None:
     all_of_it, half = reported_trainings(1.0, path=tmp_path), reported_trainings(0.5, path=tmp_path)
     assert half.implied_accelerator_hours[0] == pytest.approx(2.0 * all_of_it.implied_accelerator_hours[0])
     assert half.error_pct[0] == pytest.approx(100.0 * (half.implied_accelerator_hours[0] / 800000 - 1.0))
-    assert all_of_it.skipped[1] == "how it was split is not known"
+    assert all_of_it.skipped[1] == "unheard-of: architecture and split are not in the catalog"
+
+
+def test_trainings_without_a_record_are_shown_without_reported_hours(tmp_path: Path) -> None:
+    (tmp_path / ENERGY_FILE).write_text(json.dumps([OPT]), encoding="utf-8")
+    rows = reported_trainings(path=tmp_path).set_index("record")
+    assert {"LLaMA-65B", "Llama 2 70B", "BLOOM-176B", "Llama 3.1 405B"} <= set(rows.index)
+    assert rows.drop(OPT["id"]).reported_accelerator_hours.isna().all()
+    assert rows.drop(OPT["id"]).error_pct.isna().all()
+    assert (rows.implied_accelerator_hours > 0.0).all()
+
+
+def test_days_from_a_throughput_know_no_failures(tmp_path: Path) -> None:
+    inputs = {
+        "params_b": 174.6, "scheme": "PTD", "model_parallel_size": 96, "global_batch_size": 1536, "micro_batch_size": 1, "num_accelerators": 384,
+        "seq_len": 2048, "train_tokens_b": 300,
+    }  # fmt: skip
+    record = {"id": "megatron_sc21_t2_made_up", "inputs": inputs, "measured": {"tflops_per_gpu": 100.0, "training_time_300b_tokens_days": 100}}
+    (tmp_path / THROUGHPUT_FILE).write_text(json.dumps([record, {**record, "measured": {"tflops_per_gpu": 100.0}}]), encoding="utf-8")
+    rows = extrapolated_trainings(path=tmp_path)
+    assert len(rows) == 1
+    assert rows.reported_accelerator_hours[0] == 100 * 24 * 384
+    assert rows.goodput[0] == 1.0
+
+
+def test_masked_models_predict_a_share_of_their_tokens() -> None:
+    bert = model("bert-large")
+    assert isinstance(bert, Transformer)
+    times = [
+        effsim.estimate_training(bert.model_copy(update={"predicted_share": share}), "h100_sxm", 1, 96, 96, 256, calibration="none").breakdown
+        for share in (0.15, 1.0)
+    ]
+    few, all_of_them = (rows[rows.operation == "logits"].flop.sum() for rows in times)
+    assert few == pytest.approx(0.15 * all_of_them)
+
+
+def test_roles_are_those_of_the_fit_and_older_runs_have_no_part_in_errors(mapped) -> None:
+    older = changed(BRIDGE, container="25.01") | {"id": "mbridge_old"}
+    latest = changed(BRIDGE, container="26.01") | {"id": "mbridge_new"}
+    other = changed(BRIDGE, container="26.01", global_batch_size=512) | {"id": "mbridge_other"}
+    chosen = mapped(older, latest, other)
+    rows = with_roles(predictions(chosen), chosen).set_index("record", drop=False)
+    assert rows.role.to_dict() == {"mbridge_old": "older", "mbridge_new": "calibrated", "mbridge_other": "validated"}
+    counts, errors = family_counts(rows).iloc[0], role_errors(rows).iloc[0]
+    assert (counts.records, counts.older, counts.calibrated, counts.validated) == (3, 1, 1, 1)
+    assert errors.calibrated_median_pct == pytest.approx(abs(rows.error_pct["mbridge_new"]))
+    assert errors.validated_mean_pct == pytest.approx(abs(rows.error_pct["mbridge_other"]))
+    assert (errors.worst, errors["all"]) == ("mbridge_other", 2)
+    some = [one for one in chosen if one.record == "mbridge_other"]
+    assert with_roles(predictions(some), chosen).role.tolist() == ["validated"]
+
+
+def test_recipes_of_mixtures_say_how_they_route(mapped) -> None:
+    mixture = changed(
+        BRIDGE, model="Qwen3_30B_a3B", num_accelerators=8, global_batch_size=512, micro_batch_size=4, seq_len=4096, tensor_parallel=1, pipeline_parallel=1,
+        virtual_pipeline=1, expert_parallel=8,
+    )  # fmt: skip
+    runs = mapped(*(changed(mixture, container=release) for release in ("25.11", "26.04", "26.06")), changed(mixture, system="DGX-H100", precision="FP8"))
+    early, graphs, fused, hopper = (one.arguments["routing"] for one in runs)
+    assert [one.cuda_graphs for one in (early, graphs, fused, hopper)] == ["none", "router", "step", "none"]
+    assert [one.fused_experts for one in (early, graphs, fused)] == [False, False, True]
+    (dropping,) = mapped(changed(mixture, model="Qwen3_30B_a3B (tokendrop)"))
+    assert dropping.arguments["routing"].dispatcher == "alltoall"
+    (dense,) = mapped(BRIDGE)
+    assert "routing" not in dense.arguments
 
 
 REFERENCE = next((folder for folder in os.environ.get("EFFSIM_DATA", "").split(os.pathsep) if folder and (Path(folder) / THROUGHPUT_FILE).is_file()), None)

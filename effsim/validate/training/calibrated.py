@@ -107,9 +107,16 @@ def _as_calibration(coefficients: Coefficients) -> dict[str, Any]:
     return {"name": "trial", "kind": "posterior", "sources": {"fit": {"title": "coefficients under trial", "date": DATE}}, "coefficients": values}
 
 
-def split(plan: Plan, cases: Sequence[Case]) -> tuple[list[list[Case]], list[Case], list[Case]]:
-    """Return the configurations that calibrate, the cases that validate, and runs of either under earlier releases of the software."""
-    own = [one for one in cases if one.skipped is None and (one.accelerator, one.engine) == (plan.accelerator, plan.engine) and _is_taken(one)]
+def split(plan: Plan, cases: Sequence[Case], taken: frozenset[str] | None = None) -> tuple[list[list[Case]], list[Case], list[Case]]:
+    """Return the configurations that calibrate, the cases that validate, and runs of either under earlier releases of the software.
+
+    Args:
+        plan: Whose.
+        cases: All of them.
+        taken: Records that the model takes; None: found out by asking it.
+    """
+    same = [one for one in cases if one.skipped is None and (one.accelerator, one.engine) == (plan.accelerator, plan.engine)]
+    own = [one for one in same if (is_taken(one) if taken is None else one.record in taken)]
     old = superseded(own)
     groups = configurations([one for one in own if one.family in plan.families and one.record not in old])
     chosen = groups if plan.all_rows else groups[::2]
@@ -117,7 +124,7 @@ def split(plan: Plan, cases: Sequence[Case]) -> tuple[list[list[Case]], list[Cas
     return chosen, [one for one in own if one.record not in used | old], [one for one in own if one.record in old]
 
 
-def _is_taken(one: Case) -> bool:
+def is_taken(one: Case) -> bool:
     """Return whether the model takes the configuration; the report says why where it does not."""
     try:
         estimate_of(one)

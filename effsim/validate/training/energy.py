@@ -10,7 +10,8 @@ import pandas as pd
 from effsim.errors import EffSimError
 from effsim.specs import loading
 from effsim.specs.machine import Node
-from effsim.validate.training.case import ENERGY_FILE, Case, NotStatedError, Record, Setup, case, read
+from effsim.validate.training.case import ENERGY_FILE, THROUGHPUT_FILE, Case, NotStatedError, Record, Setup, case, read
+from effsim.validate.training.megatron import sc21_table_2
 from effsim.validate.training.mlperf import accelerator_key, arguments_of
 from effsim.validate.training.report import estimate_of
 
@@ -19,6 +20,11 @@ REPORTED: Final = "llm_training_energy"
 SECONDS_PER_HOUR: Final = 3600.0
 GOODPUT: Final = 0.90
 """Assumed where none is reported: share of the accelerators' hours that trained; Llama 3 405B reports more than 0.9 (arXiv:2407.21783)."""
+
+
+BERT_SAMPLES: Final = 96
+BERT_TOKENS: Final = 256
+"""Samples per accelerator and step (768 on 8), and tokens of a sample on average."""
 
 
 def node_behind(record: Record, accelerator: str) -> tuple[Node, str]:
@@ -43,7 +49,10 @@ def node_behind(record: Record, accelerator: str) -> tuple[Node, str]:
 
 
 def _bert(record: Record, key: str) -> dict[str, Any]:
-    """Return BERT-large as MLPerf trains it on one node: 48 packed sequences of 512 tokens per accelerator."""
+    """Return BERT-large as MLPerf trains it on one node: 96 samples per accelerator without padding, 256 tokens each on average.
+
+    The data set's sequences fill half of their 512 places (Krell et al., arXiv:2107.02027), and attention stays within a sample.
+    """
     accelerators = record["inputs"]["num_accelerators"]
     if record["inputs"]["num_nodes"] != 1:
         raise NotStatedError("batch per accelerator was read for one node only")
@@ -51,9 +60,9 @@ def _bert(record: Record, key: str) -> dict[str, Any]:
         "model": "bert-large",
         "accelerator": key,
         "num_accelerators": accelerators,
-        "global_batch_size": 48 * accelerators,
-        "micro_batch_size": 48,
-        "sequence_length": 512,
+        "global_batch_size": BERT_SAMPLES * accelerators,
+        "micro_batch_size": BERT_SAMPLES,
+        "sequence_length": BERT_TOKENS,
         "zero_stage": 1,
         "precision": "fp8",
         "optimizer": "adam",
@@ -74,7 +83,7 @@ def metered_run(record: Record) -> Setup:
     if benchmark == "bert":
         arguments, rate = _bert(record, key), measured["samples_per_s"]
         step_time_s = x["global_batch_size"] / rate
-        assumed = "48 packed sequences of 512 tokens per accelerator, FP8, Adam for LAMB (smc/benchmarks/bert, run 1x8x48)"
+        assumed = "96 samples of 256 tokens per accelerator without padding, FP8, Adam for LAMB (smc/benchmarks/bert, run 1x8x48)"
     else:
         arguments, script = arguments_of(record)
         step_time_s = x["global_batch_size"] / measured["train_samples_per_s"]
@@ -205,6 +214,7 @@ _LLAMA_405B: Final = {
     "network": "roce_400g",
     "tensor_parallel": 8,
     "pipeline_parallel": 16,
+    "virtual_pipeline_stages": 8,
     "recompute": "none",
     "zero_stage": 1,
     "engine": "megatron",
@@ -220,39 +230,86 @@ TRAININGS: Final[dict[str, Training]] = {
     "GPT3": Training(_GPT_3, None, "3.2 M tokens a step (arXiv:2005.14165); split 8 x 12 over 9,984 of the 10,000 accelerators: assumed"),
     "BLOOM-176B": Training(_BLOOM, 366e9, "tensor 4, pipeline 12, data 8, micro-batch 2, 2,048 sequences (arXiv:2211.05100, section 3.2)"),
     "Llama 3.1 405B": Training(
-        _LLAMA_405B, 15.6e12, "tensor 8, pipeline 16, data 128, 16 M tokens a step (arXiv:2407.21783, table 4); nothing repeated: assumed"
+        _LLAMA_405B, 15.6e12, "tensor 8, pipeline 16, data 128, 16 M tokens a step (arXiv:2407.21783, table 4), a layer a chunk and nothing repeated: assumed"
     ),
 }
 """By the name in the records. Only what is stated in the papers is taken from them; throughputs are predicted."""
+UNRECORDED_TOKENS_B: Final = {
+    "LLaMA-7B": 1000.0,
+    "LLaMA-13B": 1000.0,
+    "LLaMA-65B": 1400.0,
+    "Llama 2 7B": 2000.0,
+    "Llama 2 13B": 2000.0,
+    "Llama 2 70B": 2000.0,
+    "GPT3": 300.0,
+}
+"""Billions of tokens where no record states them: arXiv:2302.13971, table 2; arXiv:2307.09288, table 1; arXiv:2005.14165, table 2.1."""
 
 
 def reported_trainings(goodput: float = GOODPUT, calibration: Any = "none", path: Path | str | None = None) -> pd.DataFrame:
-    """Return accelerator-hours implied by the model beside those reported.
+    """Return accelerator-hours implied by the model beside those reported: of every record, then of trainings known from papers alone.
 
-    ``implied = tokens / (tokens per second) x accelerators / goodput``; the goodput is an assumption, stated in its column.
+    ``implied = tokens / (tokens per second) x accelerators / goodput``; the goodput is an assumption, stated in its column. Where no
+    record states hours they are absent, and so is the error.
 
     Raises:
         SpecError: The reference file is not there.
     """
     records = [record for record in read(ENERGY_FILE, path) if record["kind"] == REPORTED and record["inputs"].get("model")]
-    return pd.DataFrame([_reported(record, goodput, calibration) for record in records])
+    rows = [_reported(record, goodput, calibration) for record in records]
+    named = {record["inputs"]["model"] for record in records}
+    rows += [_reported(_unrecorded(name), goodput, calibration) for name in TRAININGS if name not in named]
+    return pd.DataFrame(rows)
+
+
+def extrapolated_trainings(calibration: Any = "none", path: Path | str | None = None) -> pd.DataFrame:
+    """Return accelerator-hours implied by the model beside those of tables that state days for 300 B tokens from a measured throughput.
+
+    Such days know no failures: goodput 1.
+
+    Raises:
+        SpecError: The reference file is not there.
+    """
+    stated = [one for one in read(THROUGHPUT_FILE, path) if one["measured"].get("training_time_300b_tokens_days")]
+    return pd.DataFrame([_extrapolated(record, calibration) for record in stated])
+
+
+def _unrecorded(name: str) -> Record:
+    return {"id": name, "inputs": {"model": name, "train_tokens_b": UNRECORDED_TOKENS_B.get(name)}, "measured": {}}
+
+
+def _extrapolated(record: Record, calibration: Any) -> dict[str, Any]:
+    days = record["measured"]["training_time_300b_tokens_days"]
+    row: dict[str, Any] = {"record": record["id"], "reported_accelerator_hours": 24.0 * days * record["inputs"]["num_accelerators"]}
+    one = case(record, "megatron_sc21_175b", sc21_table_2)
+    training = Training(one.arguments, 1e9 * float(record["inputs"]["train_tokens_b"]), one.assumed)
+    return _implied(row, training, 1.0, calibration)
 
 
 def _reported(record: Record, goodput: float, calibration: Any) -> dict[str, Any]:
     x, measured = record["inputs"], record["measured"]
     hours = measured.get("gpu_hours") or _hours_of_days(record)
     row: dict[str, Any] = {"record": record["id"], "reported_accelerator_hours": hours}
-    blank = dict.fromkeys(("implied_accelerator_hours", "error_pct", "mfu", "goodput"))
     training = TRAININGS.get(x["model"])
-    tokens = (training.tokens if training else None) or 1e9 * float(x.get("train_tokens_b") or 0.0)
-    if training is None or not tokens:
-        return {**row, **blank, "basis": None, "skipped": "how it was split is not known" if training is None else "tokens are not stated"}
-    one = Case(record["id"], REPORTED, training.arguments, 0.0, training.basis)
+    if training is None:
+        return {**row, **_BLANK, "basis": None, "skipped": f"{x['model']}: architecture and split are not in the catalog"}
+    tokens = training.tokens or 1e9 * float(x.get("train_tokens_b") or 0.0)
+    if not tokens:
+        return {**row, **_BLANK, "basis": training.basis, "skipped": "tokens are not stated"}
+    return _implied(row, dataclasses.replace(training, tokens=tokens), goodput, calibration)
+
+
+_BLANK: Final = dict.fromkeys(("implied_accelerator_hours", "error_pct", "mfu", "goodput"))
+
+
+def _implied(row: dict[str, Any], training: Training, goodput: float, calibration: Any) -> dict[str, Any]:
+    """Return a row with the hours that the model implies, or why it implies none."""
+    hours = row["reported_accelerator_hours"]
     try:
-        estimate, _ = estimate_of(one, calibration)
+        estimate, _ = estimate_of(Case(row["record"], REPORTED, training.arguments, 0.0, training.basis), calibration)
     except EffSimError as error:
-        return {**row, **blank, "basis": training.basis, "skipped": str(error)}
-    implied = tokens / estimate.tokens_per_s * training.arguments["num_accelerators"] / SECONDS_PER_HOUR / goodput
+        return {**row, **_BLANK, "basis": training.basis, "skipped": str(error)}
+    implied = (training.tokens or 0.0) / estimate.tokens_per_s * training.arguments["num_accelerators"] / SECONDS_PER_HOUR / goodput
     off_pct = 100.0 * (implied / hours - 1.0) if hours else None
     found = {"implied_accelerator_hours": implied, "error_pct": off_pct, "mfu": estimate.mfu, "goodput": goodput}
     return {**row, **found, "basis": training.basis, "skipped": None}

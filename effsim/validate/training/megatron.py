@@ -89,7 +89,7 @@ def sc21_table_2(record: Record) -> Setup:
         "tensor_parallel": 1 if zero else 8,
         "pipeline_parallel": 1 if zero else ranks // 8,
         "zero_stage": 3 if zero else 0,
-        "engine": "fsdp" if zero else ENGINE_2021,
+        "engine": "deepspeed-2021" if zero else ENGINE_2021,
     }
     flop = sc21_flop(batch, sequence, 96, 12288, 51200)
     return Setup(arguments, flop / (accelerators * record["measured"]["tflops_per_gpu"] * 1e12), assumed)

@@ -62,7 +62,7 @@ def _head(low: Lowering, model: Transformer) -> list[Operation]:
     The sampler reads and writes fp32 logits about three times (temperature, top-k/top-p by sort, draw): five kernels.
     """
     columns = -(-model.vocab_size // low.tensor)
-    rows = head_rows(low)
+    rows = scaled(head_rows(low), model.predicted_share if low.phase == "train" else 1.0)
     ops = gemm(low, "logits", 1.0, (low.hidden, columns), rows=rows, fmt=low.base, bias=model.head_bias)
     if model.tie_embeddings:
         ops = [dataclasses.replace(op, weight_bytes=0.0) for op in ops]
