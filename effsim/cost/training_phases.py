@@ -7,6 +7,7 @@ import numpy as np
 from effsim.cost.device import Coefficients
 from effsim.cost.evaluate import CostTable, evaluate, operation_costs
 from effsim.cost.recipe import Batch
+from effsim.cost.routing import host_wait_s
 from effsim.cost.training_step import Micro, Step, costs_of, device_of, micro_iteration
 from effsim.workload.features import feature_matrix
 from effsim.workload.operations import Array
@@ -81,15 +82,21 @@ def _work(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) ->
         built, features = costs_of(step, table, coefficients), feature_matrix(table.features, micro_iteration(step, batch))
         bare = evaluate(built, features)
         kernels_s = bare.time_s - bare.collective_s
-        waited_s = np.maximum(costs.time_s - kernels_s, 0.0)
-        exposed_s = np.minimum(waited_s, bare.collective_s)
-        times[name] = costs.time_s - waited_s
+        beyond_s = np.maximum(costs.time_s - kernels_s, 0.0)
+        host_s = np.minimum(_host_wait_s(step, built, features), beyond_s)
+        exposed_s = np.minimum(beyond_s - host_s, bare.collective_s)
+        times[name] = costs.time_s - host_s - exposed_s
         joules[name] = costs.core_j + costs.memory_j
-        times["host"] = times["host"] + waited_s - exposed_s
+        times["host"] = times["host"] + host_s
         for axis, axis_share in _shares(built, features, bare.collective_s).items():
             times[axis] = times[axis] + axis_share * exposed_s
             joules[axis] = joules[axis] + axis_share * costs.link_j
     return times, joules
+
+
+def _host_wait_s(step: Step, built: CostTable, features: Array) -> Any:
+    recipe = step.recipe
+    return 0.0 if recipe.capacity_factor is not None else host_wait_s(built, features, step.deployment.engine, recipe.routing)
 
 
 def _shares(built: CostTable, features: Array, collective_s: Any) -> dict[str, Any]:
