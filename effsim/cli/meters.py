@@ -1,6 +1,7 @@
 """``effsim meters``: what can be metered here, recordings of it, joules of recordings and logs."""
 
 import contextlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,14 @@ def show(
 
     with opened(meter or []) as meters:
         rows = survey(meters, look)
-    return print_json([row.to_dict() for row in rows]) if as_json else print_table(COLUMNS, map(cells, rows))
+    return print_json([row.to_dict() for row in rows]) if as_json else _print_plain(COLUMNS, map(cells, rows))
+
+
+def _print_plain(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table whose cells may hold square brackets, which Rich would take for styles."""
+    from rich.markup import escape
+
+    print_table(columns, [[escape(cell) for cell in row] for row in rows])
 
 
 def _watch(chosen: list[str]) -> None:
@@ -41,7 +49,7 @@ def _watch(chosen: list[str]) -> None:
 
     with contextlib.suppress(KeyboardInterrupt), opened(chosen) as meters:
         for rows in watched(meters):
-            print_table(WATCH_COLUMNS, rows)
+            _print_plain(WATCH_COLUMNS, rows)
 
 
 @app.command()
@@ -83,7 +91,7 @@ def energy(
     document = energy_document(load(path, LogOptions(offset_s, period, accuracy)), begin, end)
     if as_json:
         return print_json(document)
-    print_table(ENERGY_COLUMNS, energy_rows(document))
+    _print_plain(ENERGY_COLUMNS, energy_rows(document))
     for line in (*(one["text"] for one in document["comparisons"]), *document["notes"]):
         print(line)
     return None

@@ -7,7 +7,9 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, Final, get_args
 
 from effsim.errors import SpecError, shown
@@ -49,20 +51,22 @@ class Recording:
         """Time of the last reading."""
         return self.readings[-1].t_s
 
-    def energies(self, begin_s: float | None = None, end_s: float | None = None, max_gap_s: float = MAX_GAP_S) -> tuple[Energy, ...]:
+    def energies(self, begin_s: float | None = None, end_s: float | None = None, max_gap_s: float | None = None) -> tuple[Energy, ...]:
         """Return the energy of each channel between two times of the recording's clock.
 
         Args:
             begin_s: None: from the first reading of each channel.
             end_s: None: to its last.
-            max_gap_s: Time without a reading of power that counts as a gap.
+            max_gap_s: Time without a reading of power that counts as a gap; none: 5 s, or three times the usual time between
+                readings where the meter is slower.
         """
         energies = []
         for channel in self.channels:
             own = [reading for reading in self.readings if reading.channel == channel.name]
             times_s = [reading.t_s for reading in own if reading.count is not None] or [self.begin_s]
             start_s, stop_s = times_s[0] if begin_s is None else begin_s, times_s[-1] if end_s is None else end_s
-            energies.append(integrate(channel, own, start_s, stop_s, max_gap_s))
+            usual_s = median([later - earlier for earlier, later in pairwise(times_s)] or [0.0])
+            energies.append(integrate(channel, own, start_s, stop_s, max(MAX_GAP_S, 3.0 * usual_s) if max_gap_s is None else max_gap_s))
         return tuple(energies)
 
 

@@ -83,7 +83,7 @@ class Live(Meter):
         except Exception as error:
             self._obstacles.append(Obstacle("", f"AMD GPUs: {type(error).__name__}: {error}", state="failed"))
             return
-        if not type(gpus).__name__.startswith("AMD"):  # with both kinds in a machine, Zeus takes the NVIDIA ones
+        if type(gpus).__name__.startswith("NVIDIA"):  # with both kinds in a machine, Zeus takes the NVIDIA ones
             self._obstacles.append(Obstacle("", "Zeus reads the NVIDIA GPUs of this machine, not its AMD GPUs"))
             return
         for index in range(len(gpus)):

@@ -40,7 +40,12 @@ def _columns(header: str) -> tuple[str | None, dict[str, tuple[str, float]]]:
 def recognises(lines: Sequence[str]) -> bool:
     """Return whether the header names a time and a power or energy with its unit."""
     when, measured = _columns(lines[0]) if lines else (None, {})
-    return when is not None and bool(measured) and not any("power.draw" in line.lower() for line in lines[:1])
+    header = lines[0].lower() if lines else ""
+    return when is not None and bool(measured) and "power.draw" not in header and not _NUMBER.search(header)
+
+
+_NUMBER: Final = re.compile(r"(^|,)\s*[\d.]+\s*(,|$)")
+"""A cell that no header has, but a line of PTDaemon."""
 
 
 def parse(lines: Iterable[str], path: Path, options: LogOptions) -> Recording:
