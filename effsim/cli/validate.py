@@ -151,13 +151,18 @@ def training_fit(
     path: Annotated[Path | None, typer.Option(help="Folder of the reference files; none: looked up in EFFSIM_DATA.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit coefficients to published training runs, some to calibrate and others to validate, and write them as calibrations."""
+    """Fit coefficients to published training runs, some to calibrate and others to validate, and write them as calibrations.
+
+    What calibrations of several accelerators under one engine have in common is written as the prior of that engine for others of the class.
+    """
     from effsim.calibrate.training_fit import write_calibration
     from effsim.results import plain
-    from effsim.validate.training.calibrated import calibrate, calibration_errors
+    from effsim.validate.training.calibrated import calibrate, calibration_errors, engine_priors
 
     documents, table = calibrate(path, name or ())
     for key, document in documents.items():
+        write_calibration(folder / f"{key}.yaml", document)
+    for key, document in engine_priors(folder).items():
         write_calibration(folder / f"{key}.yaml", document)
     rows = plain(calibration_errors(table))
     if as_json:

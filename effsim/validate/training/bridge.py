@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from effsim.specs.model import MoeFfn, Transformer
 from effsim.specs.models import model
-from effsim.validate.training.bridge_recipes import memory_settings
+from effsim.validate.training.bridge_recipes import memory_settings, unstated
 from effsim.validate.training.bridge_routing import MIXTURES, routing
 from effsim.validate.training.case import NotStatedError, Record, Setup, data_parallel, stated
 
@@ -68,6 +68,7 @@ def performance_summary(record: Record) -> Setup:
     }
     if name in MIXTURES:
         arguments["routing"] = routing(record, precision)
+    assumed += filter(None, [unstated(record)])
     if "tokendrop" in variant:
         arguments["capacity_factor"] = 1.0
         assumed.append("capacity factor 1")

@@ -35,6 +35,8 @@ RECOMPUTED: Final = {
     ("Nemotron_3_Nano", "DGX-H100", "bf16"): "layernorm+moe",
     ("Nemotron_3_Nano", "DGX-H100", "fp8"): "core_attn+layernorm+moe",
 }
+STATED_OTHERWISE: Final = {("GPT OSS 120B", "DGX-H100"): 1}
+"""Micro-batches of recipe files where the tables print another: what such a run recomputed is not stated."""
 OVERLAPPED_STAGES: Final = 8
 """Of DeepSeek-V3 in MXFP8 on B200, where the recipe recomputes the dense layers' feed-forward parts, too."""
 BF16_MOMENTS: Final = frozenset({"DeepSeekV3"})
@@ -64,3 +66,12 @@ def memory_settings(record: Record, precision: str) -> dict[str, Any]:
     if name in BF16_MOMENTS:
         found["optimizer"] = "adam_bf16"
     return found
+
+
+def unstated(record: Record) -> str | None:
+    """Return why the recipe of a row may not be that of its run, if so."""
+    x = record["inputs"]
+    stated = STATED_OTHERWISE.get((str(x["model"]).partition(" (")[0], str(x["system"])))
+    if stated is None or stated == x.get("micro_batch_size"):
+        return None
+    return f"the recipe file has a micro-batch of {stated}, the table {x['micro_batch_size']}: what the run recomputed is not stated"

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from effsim.calibrate.pooling import pooled, pools
 from effsim.calibrate.training_fit import (
     POWER_COEFFICIENTS,
     TIME_COEFFICIENTS,
@@ -206,6 +207,17 @@ def calibrate(path: Path | str | None = None, names: Sequence[str] = ()) -> tupl
         raise SpecError(f"name: unknown {strange[0]!r}; {suggest(strange[0], known)}allowed: {', '.join(known)}")
     made = [document(known[name], path) for name in names or known]
     return {calibration["name"]: calibration for calibration, _ in made}, pd.concat([table for _, table in made], ignore_index=True)
+
+
+def engine_priors(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the calibrations of a folder say about other accelerators of a class under the same engine, as documents by name.
+
+    Only calibrations of the plans are taken, and engines that were calibrated on two accelerators of a class or more.
+    """
+    made = {plan.name: loading.calibration(str(folder / f"{plan.name}.yaml")) for plan in PLANS if (folder / f"{plan.name}.yaml").is_file()}
+    classes = {plan.accelerator: loading.accelerator(plan.accelerator).device_class for plan in PLANS}
+    names = {key: f"prior_{key[0]}_{key[1]}" for key in pools(made, classes)}
+    return {names[key]: pooled(group, names[key], key, DATE) for key, group in pools(made, classes).items()}
 
 
 def calibration_errors(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,10 @@
 """Which runs calibrate and which validate, and the errors of each by source."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from effsim.validate.training.calibrated import PLANS, is_taken, split
@@ -75,9 +77,10 @@ def role_errors(rows: pd.DataFrame, by: Sequence[str] = ("family",)) -> pd.DataF
 
 
 def _figure(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
+    return None if math.isnan(value) else float(value)
 
 
 def _worst(rows: pd.DataFrame) -> dict[str, Any]:
-    worst = rows.loc[rows.error_pct.astype(float).abs().idxmax()]
-    return {"worst": worst.record, "worst_error_pct": float(worst.error_pct)}
+    errors = rows.error_pct.astype(float).to_numpy()
+    place = int(np.argmax(np.abs(errors)))
+    return {"worst": rows.record.iloc[place], "worst_error_pct": float(errors[place])}
