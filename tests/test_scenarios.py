@@ -32,5 +32,5 @@ def test_it_runs(path):
     report = run(scenario, settings=FEW)
     assert report.base.infeasible is None
     assert [variant.name for variant in report.variants if variant.infeasible is not None] == []
-    energy = "site_j_per_output_token" if scenario.kind == "serving" else "site_j_per_token"
+    energy = "site_mwh" if scenario.jobs else "site_j_per_output_token" if scenario.kind == "serving" else "site_j_per_token"
     assert all(variant.metrics[energy].value > 0.0 for variant in report.variants)

@@ -112,7 +112,7 @@ def checkpoint_bytes(parameters: float, optimizer_state_bytes: float) -> float:
     return parameters * (WEIGHT_BYTES + optimizer_state_bytes)
 
 
-def copy_to_host_s(size_bytes: float, accelerators: float, host_link_bytes_per_s: float) -> float:
+def copy_to_host_s(size_bytes: float, accelerators: int, host_link_bytes_per_s: float) -> float:
     """Return the time to copy a checkpoint to the memory of the hosts, each accelerator its share over its own link [s].
 
     >>> copy_to_host_s(2.45e12, 1024, 32e9) < 0.1

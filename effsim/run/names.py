@@ -1,6 +1,7 @@
 """Every name and split of every variant, resolved before anything is simulated; a mistake is said with file, line and field."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 from effsim import catalog
@@ -72,7 +73,7 @@ def _checks(scenario: Scenario) -> Iterator[Check]:
         yield "cluster.queue", lambda: queue_policy(queue)
     for index, entry in enumerate(scenario.jobs):
         if entry.model is not None:
-            yield f"jobs.{index}.model", lambda named=entry.model: model(named)
+            yield f"jobs.{index}.model", partial(model, entry.model)
     for index, machines in enumerate(scenario.fleet):
         yield from _of_machines(scenario, f"fleet.{index}", machines)
 
