@@ -11,7 +11,7 @@ app = typer.Typer(no_args_is_help=True, help="Time, power and energy of one conf
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Catalog name, Hugging Face id, or path to a config.json.")]
 Accelerator = Annotated[str, typer.Option("--accelerator", "--system", "-a", help="Catalog name, driver name, or path to a YAML file.")]
-Precision = Annotated[str | None, typer.Option(help="Of weights and activations: bf16 fp16 fp8 int8 int4 mxfp4 nvfp4; the model's own where absent.")]
+Precision = Annotated[str | None, typer.Option(help="Of weights and activations: bf16 fp16 fp8 mxfp8 int8 int4 mxfp4 nvfp4; the model's own where absent.")]
 Calibration = Annotated[str, typer.Option(help="'auto': the best of the catalog; 'none': data sheet and priors only; or a path.")]
 Tensor = Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel.")]
 Pipeline = Annotated[int, typer.Option("--pp", min=1, help="Pipeline parallel.")]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from effsim import catalog
 from effsim.cost.collectives import Fabric, Level
-from effsim.cost.device import MIN_CLOCK, Coefficients, Device, Prior, build_device, dtypes, prior_for
+from effsim.cost.device import MIN_CLOCK, Coefficients, Device, Prior, build_device, dtypes, prior_for, transferred
 from effsim.cost.estimate import number_or_none
 from effsim.cost.evaluate import CostTable, cost_table
 from effsim.cost.kernels import SMALL_ROWS
@@ -15,7 +15,7 @@ from effsim.specs import loading
 from effsim.specs.accelerator import Accelerator
 from effsim.specs.engine import Engine
 from effsim.specs.machine import Network, Node
-from effsim.specs.model import Model
+from effsim.specs.model import GatedDeltaNet, Mamba2, MoeFfn, Model, Transformer
 from effsim.specs.models import model as load_model
 from effsim.specs.standing import check_standing
 from effsim.workload.lowering import Numerics, check_split, lower, numerics
@@ -86,6 +86,22 @@ class Settings:
     clock: float | None = None
 
 
+def model_kind(model: Model) -> Literal["dense", "moe", "hybrid"]:
+    """Return ``moe`` where some layers are mixtures, else ``hybrid`` where some mixers are no attention, else ``dense``."""
+    if not isinstance(model, Transformer):
+        return "dense"
+    if any(isinstance(block.ffn, MoeFfn) for block in model.blocks):
+        return "moe"
+    return "hybrid" if any(isinstance(block.mixer, (Mamba2, GatedDeltaNet)) for block in model.blocks) else "dense"
+
+
+def _covered(prior: Prior, model: Model, precision: str) -> Prior:
+    """Return a prior, wider where it was not fitted to such a model or precision."""
+    covers = prior.covers
+    inside = model_kind(model) in covers.get("kind", (model_kind(model),)) and precision in covers.get("precision", (precision,))
+    return prior if inside else transferred(prior)
+
+
 def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Settings) -> Deployment:
     """Return a configuration from names, paths or specs.
 
@@ -118,7 +134,7 @@ def deploy(model: Any, accelerator: Any, parallelism: Parallelism, settings: Set
         engine=software,
         parallelism=parallelism,
         numerics=formats,
-        prior=prior_for(acc, settings.calibration, software.name),
+        prior=_covered(prior_for(acc, settings.calibration, software.name, software.resembles or ""), net, formats.precision),
         fabric=dataclasses.replace(fabric, once_per_domain=software.routes_once_per_domain),
         table=lower(net, _lowered(parallelism, settings.phase), formats, settings.phase),
         power_limit_w=acc.check_power_limit(number_or_none("power_limit_w", settings.power_limit_w)),

@@ -49,7 +49,7 @@ class Recipe:
     offload_activations: float = 0.0
     offload_optimizer: float = 0.0
     loading: Loading = dataclasses.field(default_factory=Loading)
-    routing: Routing = Routing()
+    routing: Routing = dataclasses.field(default_factory=Routing)
 
     def __post_init__(self) -> None:
         """Check the choices.

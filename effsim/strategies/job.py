@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from effsim.cost.deployment import Settings, deploy
 from effsim.cost.device import Coefficients
 from effsim.cost.estimate import number_arrays, number_or_none
+from effsim.cost.routing import Routing
 from effsim.cost.storage import DEFAULT_STORAGE, TOKEN_BYTES, Loading
 from effsim.cost.training import TrainingEstimate, estimate_training, predict
 from effsim.cost.training_step import Batch, Recipe, Step, training_memory, training_step
@@ -80,6 +81,7 @@ class TrainingJob:
     offload_activations: float = 0.0
     offload_optimizer: float = 0.0
     clock: float | None = None
+    routing: Routing | None = None
     tokens: float | None = None
     stages: tuple[Stage, ...] = ()
 
@@ -220,6 +222,7 @@ def resolve(job: TrainingJob) -> tuple[Step, Batch]:
         job.offload_activations,
         job.offload_optimizer,
         Loading(job.storage, job.data_bytes_per_token, job.prefetch_ratio),
+        job.routing or Routing(),
     )
     arrays, _ = number_arrays({name: getattr(job, name) for name in ("global_batch_size", "micro_batch_size", "sequence_length")})
     return training_step(deploy(job.model, job.accelerator, ranks, settings), recipe), Batch(*arrays)

@@ -21,7 +21,7 @@ _SOURCES: Final = {
     "mxfp8": (
         "NVIDIA, Recipes for Pre-training LLMs with MXFP8, arXiv:2506.08027",
         "2025-06",
-        "8 billion parameters, 15 trillion tokens: perplexity within 0.5 % of bf16, which is a difference in loss of 0.005, 0.25 % of a loss of 2; median: half of that",
+        "8 billion parameters, 15 trillion tokens: perplexity within 0.5 % of bf16 (recalled), in loss 0.005 or 0.25 % of 2; median: half",
     ),
     "nvfp4": (
         "NVIDIA, Pretraining Large Language Models with NVFP4, arXiv:2509.25149",
