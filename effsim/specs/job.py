@@ -47,7 +47,7 @@ class Training(Spec):
     sequence_length: Size
     tokens: Annotated[Positive, Field(le=10**18)] | None = None
     steps: Annotated[Positive, Field(le=10**15)] | None = None
-    recompute: Literal["none", "selective", "alternate", "full"] = "none"
+    recompute: Literal["none", "selective", "alternate", "minimal", "full"] = "none"
     zero_stage: Annotated[WholeValue, Field(ge=0, le=3)] = 1
     optimizer: PolicyName = "adam"
     sequence_parallel: bool = False
