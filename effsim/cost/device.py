@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Final
 
 from effsim import catalog
+from effsim.cost.kernels import voltage
 from effsim.errors import CalibrationError, SpecError
 from effsim.results import Provenance
 from effsim.specs import loading
@@ -92,6 +93,7 @@ class Device:
         peak_flop_per_s: Dense rate by dtype, substitutes filled in.
         limit_w: Power limit in force [W].
         compute_units: Units that share the tiles of a product.
+        clock: Highest clock, as a share of the full one.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Device:
     limit_w: float
     compute_units: float
     coefficients: Coefficients
+    clock: float = 1.0
 
     @property
     def idle_w(self) -> float:
@@ -115,6 +118,11 @@ class Device:
         """Power with clocks and voltage on, nothing computed [W]."""
         return self.idle_w + self.coefficients.static_power * (self.tdp_w - self.idle_w)
 
+    @property
+    def waiting_w(self) -> float:
+        """The same at the highest clock that is set [W]: static power above idle falls with the square of the voltage."""
+        return float(self.idle_w + (self.static_w - self.idle_w) * voltage(self.clock, self.coefficients.voltage_floor) ** 2)
+
 
 def dtypes(accelerator: Accelerator) -> frozenset[str]:
     """Return the dtypes that an accelerator multiplies, those that substitutes compute, and, suffixed ``:2:4``, its sparse ones."""
@@ -123,7 +131,7 @@ def dtypes(accelerator: Accelerator) -> frozenset[str]:
     return frozenset(own | {dtype for dtype, others in SUBSTITUTES.items() if own & set(others)} | sparse)
 
 
-def build_device(accelerator: Accelerator, coefficients: Coefficients, power_limit_w: float | None = None) -> Device:
+def build_device(accelerator: Accelerator, coefficients: Coefficients, power_limit_w: float | None = None, clock: float = 1.0) -> Device:
     """Return the device of an accelerator.
 
     Raises:
@@ -144,6 +152,7 @@ def build_device(accelerator: Accelerator, coefficients: Coefficients, power_lim
         limit_w=accelerator.check_power_limit(power_limit_w),
         compute_units=float(accelerator.compute_units or 1),
         coefficients=coefficients,
+        clock=clock,
     )
 
 

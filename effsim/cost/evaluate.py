@@ -247,5 +247,5 @@ def powered(costs: Costs, device: Device, waiting_s: Any = 0.0, share: Any = 1.0
     """
     parts = (costs.time_s + waiting_s, costs.core_s, costs.core_j * share, (costs.memory_j + costs.link_j) * share)
     watts = (device.idle_w, device.static_w, device.limit_w)
-    time_s, static_j, core_j = throttle(parts, watts, device.coefficients.voltage_floor, MIN_CLOCK)
+    time_s, static_j, core_j = throttle(parts, watts, device.coefficients.voltage_floor, MIN_CLOCK, device.clock)
     return Powered(time_s, static_j, core_j, costs.memory_j * share, costs.link_j * share)

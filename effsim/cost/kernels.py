@@ -87,7 +87,9 @@ def power_at(clock: Any, parts: tuple[Any, Any, Any, Any], idle_w: float, static
     return stretched, static_j, core, (static_j + core + other_j) / stretched
 
 
-def throttle(parts: tuple[Any, Any, Any, Any], device_w: tuple[float, float, float], floor: float, min_clock: float) -> tuple[Any, Any, Any]:
+def throttle(
+    parts: tuple[Any, Any, Any, Any], device_w: tuple[float, float, float], floor: float, min_clock: float, max_clock: float = 1.0
+) -> tuple[Any, Any, Any]:
     """Return time, static and core energy of iterations under a power limit, by bisection on the clock.
 
     The highest clock is found at which the iteration's mean power is within the limit; NVML's limiter acts on averages of tens of
@@ -100,13 +102,14 @@ def throttle(parts: tuple[Any, Any, Any, Any], device_w: tuple[float, float, flo
         device_w: Idle, static and limiting power.
         floor: See :func:`voltage`.
         min_clock: Lowest share of the full clock.
+        max_clock: Highest share, as a lock of the clock sets it.
     """
     idle_w, static_w, limit_w = device_w
-    time_s, static_j, core_j, power_w = power_at(1.0, parts, idle_w, static_w, floor)
+    time_s, static_j, core_j, power_w = power_at(max_clock, parts, idle_w, static_w, floor)
     over = power_w > limit_w
     if not np.any(over):
         return time_s, static_j, core_j
-    low, high = np.where(over, min_clock, 1.0), np.ones_like(power_w)
+    low, high = np.where(over, min_clock, max_clock), np.full_like(power_w, max_clock)
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         fits = power_at(middle, parts, idle_w, static_w, floor)[3] <= limit_w
