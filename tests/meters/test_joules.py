@@ -49,6 +49,11 @@ def test_power_is_a_trapezoid():
     assert whole(POWER, (0.0, 100.0), (2.0, 300.0), (3.0, 100.0)).value_j == pytest.approx(400.0 + 200.0)
 
 
+def test_a_part_of_a_ramp_is_cut_where_the_window_ends():
+    ramp = readings(POWER, (0.0, 0.0), (2.0, 100.0))
+    assert [integrate(POWER, ramp, *window).value_j for window in ((0.0, 1.0), (1.0, 2.0), (0.5, 1.0))] == pytest.approx([25.0, 75.0, 18.75])
+
+
 def test_the_interval_of_power_is_the_spread_between_its_readings():
     energy = whole(Channel("x", "x", "server", "power", 1e-9), (0.0, 100e9), (2.0, 300e9))
     assert energy.high_j - energy.value_j == pytest.approx(1.6449 * 200.0 * 2.0 / math.sqrt(12.0), rel=1e-4)
@@ -124,6 +129,7 @@ def test_a_gap_is_flagged_and_its_energy_is_in_the_interval():
     assert energy.value_j == pytest.approx(10_000.0)
     assert "8 s without readings" in energy.flags[0]
     assert energy.high_j - energy.value_j >= 800.0
+    assert energy.value_j - energy.low_j >= 800.0
 
 
 def test_a_window_that_is_mostly_gap_stays_blank():

@@ -141,6 +141,13 @@ def test_ptdaemon(write):
     assert recording.epoch_s == pytest.approx(1609168874.0)  # 2020-12-28 15:21:14 UTC
 
 
+def test_ptdaemon_with_the_month_first(write):
+    assert load(write(PTDAEMON.replace("28-12", "12-28")), UTC).epoch_s == pytest.approx(1609168874.0)
+    unsure = load(write(PTDAEMON.replace("28-12", "07-12")), UTC)
+    assert unsure.notes == ("dates are read with the day before the month",)
+    assert unsure.epoch_s == pytest.approx(1609168874.0 - 21 * 86400)
+
+
 def test_the_accuracy_of_a_wall_meter_is_the_users(write):
     (rough,), (fine,) = (load(write(WALL), LogOptions(accuracy_ratio=ratio)).energies() for ratio in (0.1, 0.0))
     assert rough.value_j == fine.value_j == pytest.approx(1100.0)

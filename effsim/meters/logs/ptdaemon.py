@@ -11,6 +11,7 @@ from effsim.meters.logs.rows import LogOptions, number, recording, time_s
 from effsim.meters.recording import Recording
 
 TITLE: Final = "a log of SPEC PTDaemon (MLPerf Power)"
+MONTHS: Final = 12
 PERIOD_S: Final = 1.0
 """PTDaemon reads its analyser once a second, each reading the mean since the one before."""
 
@@ -29,6 +30,7 @@ def parse(lines: Iterable[str], path: Path, options: LogOptions) -> Recording:
     accuracy_ratio = facts.WALL_ACCURACY.value if options.accuracy_ratio is None else options.accuracy_ratio
     names: dict[str, Channel] = {}
     readings = []
+    unsure = False
     for line_number, line in enumerate(lines, start=1):
         where, cells = f"{path}, line {line_number}", [cell.strip() for cell in line.strip().split(",")]
         if cells[0] != "Time":
@@ -39,6 +41,18 @@ def parse(lines: Iterable[str], path: Path, options: LogOptions) -> Recording:
         name = "wall/power"
         names.setdefault(name, Channel(name, "wall", "server", "power", 1.0, period_s=PERIOD_S, averaging_s=PERIOD_S, accuracy_ratio=accuracy_ratio))
         power_w = number(given["Watts"], where)
+        unsure = unsure or _either_way(given["Time"])
         valid = power_w is not None and power_w >= 0.0
         readings.append(Reading(name, time_s(given["Time"], where, options), power_w if valid else None, "" if valid else f"Watts,{given['Watts']}"))
-    return recording(names.values(), readings, path)
+    return recording(names.values(), readings, path, ("dates are read with the day before the month",) if unsure else ())
+
+
+def _either_way(date: str) -> bool:
+    """Return whether a date reads as another with day and month exchanged.
+
+    >>> _either_way("28-12-2020 15:21:14.682"), _either_way("07-12-2020 15:21:14.682"), _either_way("07-07-2020 15:21:14.682")
+    (False, True, False)
+    """
+    first, _, rest = date.partition("-")
+    second = rest.partition("-")[0]
+    return first != second and all(part.isdecimal() and int(part) <= MONTHS for part in (first, second))
