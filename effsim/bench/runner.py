@@ -52,13 +52,16 @@ def run_benchmarks(instruments: Instruments, settings: Settings, output: Path, w
     """
     run = _begin(instruments, settings, output, overwrite=overwrite)
     todo = [planned for planned in plan(instruments.device, settings) if planned.case.key not in {row.key for row in run.rows}]
-    write_run(output, run)
-    try:
-        with clock_locked(instruments.device, settings.lock_clock_hz):
+    for limit_w in settings.power_limits_w:  # what the driver refuses is said before anything is measured
+        with power_limited(instruments.device, limit_w):
+            pass
+    with clock_locked(instruments.device, settings.lock_clock_hz):
+        write_run(output, run)
+        try:
             run = _measure_all(run, todo, (instruments, settings), output, watcher)
-    except BaseException:
-        write_run(output, dataclasses.replace(read_run(output), status="interrupted", updated=_now()))
-        raise
+        except BaseException:
+            write_run(output, dataclasses.replace(read_run(output), status="interrupted", updated=_now()))
+            raise
     run = dataclasses.replace(run, status="complete", updated=_now())
     write_run(output, run)
     return run
