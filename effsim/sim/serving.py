@@ -75,6 +75,7 @@ class Cluster:
         self.replicas = [
             Replica(index, setup, policy("pick", setup.scheduler), costs[id(setup.step_model)], self.recorder) for index, setup in enumerate(setups)
         ]
+        self.most_tokens = min(setup.most_tokens for setup in setups)
         self.dropped: dict[int, tuple[InFlight, str]] = {}
         self.routed = 0
         self._progress, self._due_s = progress, 0.0
@@ -97,11 +98,8 @@ class Cluster:
     def place(self, request: InFlight, now_s: float) -> Replica | None:
         """Give a request to a replica that can serve it, or drop it with the reason."""
         replicas: Sequence[Replica] = self.replicas
-        tokens = request.prompt_tokens + request.output_tokens - 1
-        for replica in replicas:
-            if tokens > replica.most_tokens:
-                replicas = [one for one in self.replicas if one.setup.refusal(request) is None]
-                break
+        if request.kv_tokens > self.most_tokens:
+            replicas = [one for one in self.replicas if one.setup.refusal(request) is None]
         if not replicas:
             self.dropped[request.id] = (request, str(self.replicas[0].setup.refusal(request)))
             return None
