@@ -21,6 +21,7 @@ def pruning(
     batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Samples per pass; may be repeated.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Of the training.")] = 5,
     retraining_epochs: Annotated[int, typer.Option(min=1, help="After pruning.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="In which all networks are measured; the one of the median time counts.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the order of the samples.")] = 0,
     calibration: Annotated[str, typer.Option(help="Of the prediction: 'auto', 'none' or a path.")] = "auto",
     template: Annotated[str, typer.Option("--accelerator", help="Processor of the catalog that the prediction starts from.")] = "xeon_8480_plus",
@@ -39,6 +40,7 @@ def pruning(
         sparsities=tuple(sparsity or default.sparsities),
         neurons=tuple(neurons or default.neurons),
         batches=tuple(batch or default.batches),
+        rounds=rounds,
         calibration=calibration,
         template=template,
     )

@@ -64,5 +64,3 @@ class Accelerator(NumpyDevice):
         super().__init__()
         self.facts = Facts("cuda:0", "torch", kind, "Some GPU", memory_bytes, 50 * 2**20, 132, count)
         self.dtypes = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8")
-
-

@@ -3,12 +3,12 @@
 import itertools
 
 import pytest
-from tests.bench.fakes import Accelerator
 
 from effsim.bench.conditions import Watch
 from effsim.bench.devices.numpy_device import NumpyDevice
 from effsim.bench.energy import Metered
 from effsim.meters import Channel, Meter, Monitor, Reading
+from tests.bench.fakes import Accelerator
 
 CHANNELS = (
     Channel("nvml/gpu0/energy", "gpu0", "accelerator", "energy", 1e-3),

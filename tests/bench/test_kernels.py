@@ -5,7 +5,6 @@ import importlib.util
 import itertools
 
 import pytest
-from tests.bench.fakes import TINY, Accelerator, instruments
 
 from effsim.bench.case import NAMES, kernel
 from effsim.bench.devices.base import ITEM_BYTES
@@ -15,6 +14,7 @@ from effsim.bench.kernels import decode_attention, gemm, grouped_gemm, prefill_a
 from effsim.bench.measure import DEFAULT, QUICK, measure
 from effsim.bench.plan import plan
 from effsim.errors import SpecError
+from tests.bench.fakes import TINY, Accelerator, instruments
 
 NUMBERS = {
     "gemm": {"m", "n", "k"},

@@ -1,15 +1,16 @@
 """Limits and clocks are changed only when asked, within bounds, and put back whatever happens."""
 
+# ruff: noqa: N802, N815 -- the names are NVML's
 import sys
 from types import SimpleNamespace
 
 import pytest
-from tests.bench.fakes import Accelerator
 
 from effsim.bench.conditions import Watch, remarks
 from effsim.bench.devices.numpy_device import NumpyDevice
 from effsim.bench.limits import clock_locked, power_limited
 from effsim.errors import MeterUnavailableError, SpecError
+from tests.bench.fakes import Accelerator
 
 
 class Nvml:
@@ -88,9 +89,16 @@ def test_a_limit_is_put_back_after_an_interrupt(nvml):
 
 
 def test_clocks_are_free_again_after_an_interrupt(nvml):
-    with pytest.raises(KeyboardInterrupt), clock_locked(Accelerator(), 1.2e9):
-        assert nvml.locked == (1200, 1200)
-        raise KeyboardInterrupt
+    seen = []
+
+    def interrupted():
+        with clock_locked(Accelerator(), 1.2e9):
+            seen.append(nvml.locked)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert seen == [(1200, 1200)]
     assert nvml.locked is None
 
 
@@ -109,7 +117,7 @@ def test_a_limit_outside_the_bounds_is_refused(nvml):
 @pytest.mark.parametrize("act", [lambda: power_limited(Accelerator(), 450.0), lambda: clock_locked(Accelerator(), 1.2e9)])
 @pytest.mark.usefixtures("nvml")
 def test_without_the_right_it_says_so(act):
-    with pytest.raises(MeterUnavailableError, match="Insufficient Permissions.*administrator rights"), act():
+    with pytest.raises(MeterUnavailableError, match=r"Insufficient Permissions.*administrator rights"), act():
         pass
 
 

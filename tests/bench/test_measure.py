@@ -5,11 +5,11 @@ import itertools
 import time
 
 import pytest
-from tests.bench.fakes import TINY, Meter, Scripted, instruments
 
 from effsim.bench import measure as measuring
 from effsim.bench.case import Case, Work
 from effsim.bench.measure import load, measure, timed
+from tests.bench.fakes import TINY, Meter, Scripted, instruments
 
 
 def test_timing_stops_when_the_median_is_known():

@@ -4,13 +4,13 @@ import dataclasses
 import json
 
 import pytest
-from tests.bench.fakes import TINY, Meter, instruments
 
 from effsim.bench import runner
 from effsim.bench.devices.numpy_device import NumpyDevice
 from effsim.bench.run_file import checksum, read_run, write_run
 from effsim.bench.runner import run_benchmarks
 from effsim.errors import SpecError
+from tests.bench.fakes import TINY, Meter, instruments
 
 FEW = dataclasses.replace(TINY, only=("launch", "decode_attention"))
 ORDER = ["decode_attention", "launch", "decode_attention"]
@@ -65,7 +65,7 @@ def test_a_run_that_died_without_a_word_goes_on(tmp_path):
 def test_a_finished_run_is_not_written_over_unasked(tmp_path):
     path = tmp_path / "run.json"
     run_benchmarks(instruments(), FEW, path)
-    with pytest.raises(SpecError, match="holds a finished run of .*; give another name, or --overwrite"):
+    with pytest.raises(SpecError, match=r"holds a finished run of .*; give another name, or --overwrite"):
         run_benchmarks(instruments(), FEW, path)
     assert run_benchmarks(instruments(), FEW, path, overwrite=True).status == "complete"
 

@@ -13,6 +13,7 @@ from effsim.bench.machine import cpu_facts
 
 Array = npt.NDArray[Any]
 
+BLOCK: Final = 2**20
 _TYPES: Final[dict[str, type]] = {"fp32": np.float32, "fp64": np.float64}
 
 
@@ -39,9 +40,10 @@ class NumpyDevice(Device):
         return found
 
     def random(self, shape: Sequence[int], dtype: str) -> Array:
-        """Return normally distributed numbers."""
-        array: Array = self._rng.standard_normal(tuple(shape), dtype=np.float32).astype(_TYPES[dtype], copy=False)
-        return array
+        """Return normally distributed numbers; beyond a million, the same million again and again."""
+        count = math.prod(shape)
+        block: Array = self._rng.standard_normal(min(count, BLOCK), dtype=np.float32).astype(_TYPES[dtype], copy=False)
+        return np.resize(block, tuple(shape)) if count > BLOCK else block.reshape(tuple(shape))
 
     def zeros(self, shape: Sequence[int], dtype: str) -> Array:
         """Return zeros."""
