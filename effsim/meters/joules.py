@@ -282,8 +282,10 @@ def integrate(channel: Channel, readings: Iterable[Reading], begin_s: float, end
         max_gap_s: See :data:`MAX_GAP_S`.
 
     Raises:
-        SpecError: The window ends before it starts, or the readings are not in order of time.
+        SpecError: The window ends before it starts or at no finite time, or the readings are not in order of time.
     """
+    if not (math.isfinite(begin_s) and math.isfinite(end_s)):
+        raise SpecError(f"expected a window between two finite times, got {begin_s} s to {end_s} s")
     if end_s < begin_s:
         raise SpecError(f"a window from {begin_s:g} s to {end_s:g} s ends before it starts")
     track = Track(channel, max_gap_s)

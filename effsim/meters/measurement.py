@@ -10,7 +10,7 @@ from effsim.meters.base import PARTS, Obstacle, Scope
 from effsim.meters.joules import Energy
 
 DISAGREEMENT_RATIO: Final = 0.1
-"""Relative difference of two ways to the same energy above which they are said to disagree."""
+"""Relative difference of two ways to the same energy, of which one has no interval, above which they are said to disagree."""
 
 CONTAINS: Final[dict[Scope, tuple[Scope, ...]]] = {"platform": ("processor", "memory", "soc"), "server": PARTS}
 """What is inside the energy of a scope."""
@@ -25,7 +25,7 @@ class Comparison:
         first: The channel that is preferred.
         second: The one beside it.
         difference_ratio: Of the second to the first, relative.
-        disagree: Whether they differ by more than a tenth, or their 90 % intervals have nothing in common.
+        disagree: Whether their 90 % intervals have nothing in common; without intervals, whether they differ by more than a tenth.
     """
 
     device: str
@@ -68,8 +68,10 @@ def _compared(first_one: Energy, second: Energy) -> Comparison:
     assert second.value_j is not None  # noqa: S101
     ratio = second.value_j / first_one.value_j - 1.0
     ends = (first_one.low_j, first_one.high_j, second.low_j, second.high_j)
-    apart = None not in ends and (ends[0] > ends[3] or ends[2] > ends[1])  # type: ignore[operator]
-    return Comparison(first_one.device, first_one.channel, second.channel, ratio, abs(ratio) > DISAGREEMENT_RATIO or apart)
+    if None in ends:
+        return Comparison(first_one.device, first_one.channel, second.channel, ratio, abs(ratio) > DISAGREEMENT_RATIO)
+    apart = ends[0] > ends[3] or ends[2] > ends[1]  # type: ignore[operator]
+    return Comparison(first_one.device, first_one.channel, second.channel, ratio, apart)
 
 
 def by_device(energies: Iterable[Energy]) -> dict[str, list[Energy]]:

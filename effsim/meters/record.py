@@ -1,6 +1,7 @@
 """Writes counters to a file as they are read, for replay and for windows found later."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +45,7 @@ def record(
     if not channels:
         obstacles = "; ".join(str(obstacle) for meter in listed for obstacle in meter.obstacles)
         raise MeterUnavailableError(f"nothing to record: {obstacles or 'no meter was given'}")
-    if not period_s > 0.0 or (duration_s is not None and not duration_s > 0.0):
+    if not 0.0 < period_s < math.inf or (duration_s is not None and not duration_s > 0.0):
         raise SpecError(f"expected a positive duration and period in seconds, got {duration_s} and {period_s}")
     if path.exists():
         raise SpecError(f"{path} exists already; give the recording another name")

@@ -19,6 +19,9 @@ from effsim.meters.joules import MAX_GAP_S, Energy, integrate
 FORMAT: Final = "effsim-recording"
 VERSION: Final = 1
 MAX_RECORDING_BYTES: Final = 500_000_000
+NOT_JSON: Final = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+"""What a line raises that is no JSON, nests too far, or is of another shape."""
+
 SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 QUANTITIES: Final[tuple[str, ...]] = get_args(Quantity)
 
@@ -102,7 +105,10 @@ def line(reading: Reading) -> str:
     >>> line(Reading("wall/power", 1.5, 230))
     '{"channel": "wall/power", "t_s": 1.5, "count": 230}'
     """
-    told = {"channel": reading.channel, "t_s": reading.t_s, "count": reading.count, **({"reason": reading.reason} if reading.reason else {})}
+    count, reason = reading.count, reading.reason
+    if count is not None and not math.isfinite(count):
+        count, reason = None, f"{count} is no count"
+    told = {"channel": reading.channel, "t_s": reading.t_s, "count": count, **({"reason": reason} if reason else {})}
     return json.dumps(told, allow_nan=False)
 
 
@@ -119,7 +125,7 @@ def read_recording(path: Path) -> Recording:
             raise SpecError(f"{path}, line 1: expected format {FORMAT!r} of version {VERSION}, found {shown(first['format'])} of {shown(first['version'])}")
         channels = tuple(_channel(each) for each in first["channels"])
         epoch_s = None if first["epoch_s"] is None else float(first["epoch_s"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*NOT_JSON, AttributeError) as error:
         raise SpecError(f"{path}, line 1: not the header of a recording: {type(error).__name__}: {error}") from None
     readings: list[Reading] = []
     notes: tuple[str, ...] = ()
@@ -129,7 +135,7 @@ def read_recording(path: Path) -> Recording:
             raise SpecError(f"{path}, line {number - 1}: {pending}")
         try:
             readings.append(_reading(json.loads(text)))
-        except (ValueError, KeyError, TypeError) as error:
+        except NOT_JSON as error:
             pending = f"not a reading: {shown(text.strip(), 60)} ({type(error).__name__}: {error})"
     if pending:
         notes = ("its last line was cut off and is left out",)
@@ -139,7 +145,13 @@ def read_recording(path: Path) -> Recording:
 
 def _channel(given: dict[str, Any]) -> Channel:
     channel = Channel(**{field.name: given[field.name] for field in fields(Channel) if field.name in given})
-    if channel.scope not in SCOPES or channel.quantity not in QUANTITIES or not channel.unit_size > 0.0:
+    for name in ("unit_size", "wraps_at", "period_s", "averaging_s", "accuracy_ratio", "accuracy_w", "max_power_w", "preference"):
+        value = getattr(channel, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < math.inf):
+            raise ValueError(f"channel {shown(channel.name)}: {name}: expected a number that is not negative, got {shown(value, 40)}")
+    if not all(isinstance(text, str) for text in (channel.name, channel.device, channel.model, channel.note)):
+        raise ValueError(f"channel {shown(channel.name)}: expected its name, device, model and note as text")
+    if channel.scope not in SCOPES or channel.quantity not in QUANTITIES or not channel.unit_size:
         raise ValueError(f"channel {shown(channel.name)}: expected a scope of {', '.join(SCOPES)} and energy or power with a positive unit_size")
     return channel
 

@@ -162,10 +162,10 @@ class Monitor:
         """
         if sync is not None:
             sync()
+        end_s = self._clock()  # before a look of the thread is waited for
         with self._lock:
             if name not in self._windows:
                 raise UnknownNameError(f"no window {shown(name)} is open; open: {', '.join(map(shown, self._windows)) or 'none'}")
-            end_s = self._clock()
             tallies = self._look()
             window = self._windows.pop(name)
             if self._failure is not None:

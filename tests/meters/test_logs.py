@@ -1,10 +1,18 @@
 """Logs of other programs: each read by one format, joules by hand, mistakes by line."""
 
+import contextlib
+import json
+import re
+from importlib import import_module
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from effsim.errors import SpecError
 from effsim.meters.logs import formats, load
 from effsim.meters.logs.rows import LogOptions
+from effsim.meters.measurement import as_dict
 from effsim.meters.recording import header, line, read_recording
 
 UTC = LogOptions(utc_offset_s=0.0)
@@ -59,7 +67,6 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("name", formats())
 def test_each_format_knows_its_own_and_no_other(name, samples):
-    from importlib import import_module
 
     module = import_module(f"effsim.meters.logs.{name}")
     assert module.TITLE
@@ -197,6 +204,34 @@ def test_a_gap_is_measured_by_the_usual_time_between_readings(write):
 def test_times_without_a_zone_are_shifted_by_the_offset(write):
     east, utc = (load(write(NVIDIA_SMI), LogOptions(utc_offset_s=offset_s)).epoch_s for offset_s in (3600.0, 0.0))
     assert utc - east == 3600.0
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_spoilt_logs_are_read_or_refused_in_words(samples, tmp_path, data):
+    text = samples[data.draw(st.sampled_from(sorted(samples)))]
+    junk = st.one_of(st.text(max_size=8), st.sampled_from(["[" * 5000, "9" * 5000, "1e999", "-1", "\0", '"', "0001-01-01", "nan", ",,,", "null", "true"]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        text = text[:start] + data.draw(junk) + text[start + data.draw(st.integers(0, 12)) :]
+    path = tmp_path / "spoilt.csv"
+    path.write_bytes(text.encode("utf-8", "replace"))
+    with contextlib.suppress(SpecError):  # and nothing else
+        energies = load(path, LogOptions(0.0, 1.0)).energies()
+        json.dumps([as_dict(energy) for energy in energies], allow_nan=False)
+
+
+@pytest.mark.parametrize("field", ["unit_size", "wraps_at", "period_s", "max_power_w"])
+@pytest.mark.parametrize("value", ['"x"', "-1", "true", "1e999"])
+def test_numbers_of_a_header_are_checked(recorded, write, field, value):
+    spoilt = re.sub(f'"{field}": [^,}}]+', f'"{field}": {value}', recorded, count=1)
+    with pytest.raises(SpecError, match="line 1"):
+        load(write(spoilt))
+
+
+def test_a_window_without_finite_ends_is_refused(write):
+    with pytest.raises(SpecError, match="finite"):
+        load(write(WALL)).energies(float("nan"), 1.0)
 
 
 def test_a_part_of_a_recording(write):

@@ -4,6 +4,7 @@ Each file has ``TITLE``; ``recognises(lines)``, which says whether the first lin
 ``parse(lines, source, options)``, which returns the recording.
 """
 
+import csv
 import importlib
 import pkgutil
 from itertools import islice
@@ -43,5 +44,8 @@ def load(path: Path, options: LogOptions | None = None) -> Recording:
     if not fitting:
         known = ", ".join(_module(name).TITLE for name in formats())
         raise SpecError(f"{path}: no format that is known here; known: {known}")
-    recording: Recording = fitting[0].parse(text_lines(path), path, options or LogOptions())
+    try:
+        recording: Recording = fitting[0].parse(text_lines(path), path, options or LogOptions())
+    except csv.Error as error:
+        raise SpecError(f"{path}: not a CSV: {error}") from None
     return checked(recording)

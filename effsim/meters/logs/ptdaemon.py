@@ -41,9 +41,10 @@ def parse(lines: Iterable[str], path: Path, options: LogOptions) -> Recording:
         name = "wall/power"
         names.setdefault(name, Channel(name, "wall", "server", "power", 1.0, period_s=PERIOD_S, averaging_s=PERIOD_S, accuracy_ratio=accuracy_ratio))
         power_w = number(given["Watts"], where)
+        at_s = time_s(given["Time"], where, options)
         unsure = unsure or _either_way(given["Time"])
         valid = power_w is not None and power_w >= 0.0
-        readings.append(Reading(name, time_s(given["Time"], where, options), power_w if valid else None, "" if valid else f"Watts,{given['Watts']}"))
+        readings.append(Reading(name, at_s, power_w if valid else None, "" if valid else f"Watts,{given['Watts']}"))
     return recording(names.values(), readings, path, ("dates are read with the day before the month",) if unsure else ())
 
 

@@ -74,7 +74,10 @@ def _date_s(given: str, where: str, options: LogOptions) -> float:
         raise SpecError(f"{where}: expected a time such as 2026-11-23 21:37:39.123 or Unix seconds, got {shown(given, 40)}")
     if moment.tzinfo is None and options.utc_offset_s is not None:
         moment = moment.replace(tzinfo=timezone(timedelta(seconds=options.utc_offset_s)))
-    return moment.astimezone(UTC).timestamp()
+    try:
+        return moment.astimezone(UTC).timestamp()
+    except (OverflowError, ValueError):  # years before 1 or after 9999 elsewhere on Earth
+        raise SpecError(f"{where}: expected a time of this age, got {shown(given, 40)}") from None
 
 
 def number(text: str, where: str, units: dict[str, float] | None = None) -> float | None:
