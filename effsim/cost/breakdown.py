@@ -29,7 +29,7 @@ def operation_breakdown(costs: CostTable, features: Array, phase: str, waiting_s
     if table.num_collectives:
         link_j[-table.num_collectives :] = (costs.link_j_per_collective @ features)[:, 0]
     dynamic_j = link_j + flop * device.coefficients.compute_power * device.tdp_w / rate + costs.memory_w * each.memory_s[:, 0]
-    static_j = count * time_s * device.static_w
+    static_j = count * time_s * device.static_w + costs.busy_w * each.moving_s[:, 0]
     bound = np.array(["compute", "memory", "fixed"])[np.argmax(np.stack([each.compute_s[:, 0], each.memory_s[:, 0], costs.fixed_s[:, 0] * active]), axis=0)]
     bound[len(bound) - table.num_collectives :] = "network"
     frame = pd.DataFrame(

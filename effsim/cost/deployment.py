@@ -15,7 +15,7 @@ from effsim.specs import loading
 from effsim.specs.accelerator import Accelerator
 from effsim.specs.engine import Engine
 from effsim.specs.machine import Network, Node
-from effsim.specs.model import GatedDeltaNet, Mamba2, MoeFfn, Model, Transformer
+from effsim.specs.model import GatedDeltaNet, Mamba2, Model, MoeFfn, Transformer
 from effsim.specs.models import model as load_model
 from effsim.specs.standing import check_standing
 from effsim.workload.lowering import Numerics, check_split, lower, numerics

@@ -1,6 +1,7 @@
 """One device as the cost model sees it: data-sheet figures and coefficients as plain floats."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Final
 
 from effsim import catalog
@@ -31,13 +32,27 @@ class Coefficients:
         expert_imbalance: Load of the fullest rank over the mean.
         link_efficiency: Of the link's bandwidth.
         collective_latency_factor: Multiplies the network's latency.
-        host_overhead_factor: Multiplies the engine's host times.
+        host_overhead_factor: Multiplies the engine's host time per iteration.
         idle_power: Of the TDP, where the data sheet gives no idle power.
         static_power: Clocks and voltage on, nothing computed, above idle.
         compute_power: Of arithmetic at the dense peak.
         memory_power: Of traffic at peak bandwidth.
         link_power: Of links at full rate.
         voltage_floor: Voltage at zero clock over that at full clock, extrapolated.
+        sampling_efficiency: Of the memory bandwidth, counting 16 bytes per logit; sorting for top-k and top-p passes over them more often.
+        quantized_gemm_factor: On the efficiencies of products whose weights have fewer than 16 bits.
+        quantized_grouped_factor: Likewise of mixture products.
+        quantized_gemm_kernel_s: Added to the fixed time of a product of 8-bit operands [s].
+        quantized_grouped_kernel_s: Likewise of a mixture product.
+        attention_item_s: Time that decode attention spends on a key-value head of a sequence beside reading it, if it overlapped with nothing [s].
+        chunked_attention_s: Host time per iteration to cut the cache of chunked attention into pieces [s].
+        eager_attention_s: Host time to launch one attention layer outside captured graphs [s].
+        eager_experts_s: Likewise one mixture layer.
+        eager_scan_s: Likewise one state-space or delta-net layer.
+        sequence_overhead_factor: Multiplies the engine's host time per sequence.
+        prompt_share: Of the prompt tokens that is computed in steady state; the rest lies in the prefix cache.
+        busy_power: While a kernel moves data or computes, whatever it does.
+        grouped_busy_power: Likewise while a mixture product runs.
     """
 
     gemm_efficiency: float
@@ -64,6 +79,20 @@ class Coefficients:
     memory_power: float
     link_power: float
     voltage_floor: float
+    sampling_efficiency: float
+    quantized_gemm_factor: float
+    quantized_grouped_factor: float
+    quantized_gemm_kernel_s: float
+    quantized_grouped_kernel_s: float
+    attention_item_s: float
+    chunked_attention_s: float
+    eager_attention_s: float
+    eager_experts_s: float
+    eager_scan_s: float
+    sequence_overhead_factor: float
+    prompt_share: float
+    busy_power: float
+    grouped_busy_power: float
 
 
 COEFFICIENTS: Final = tuple(field.name for field in dataclasses.fields(Coefficients))
@@ -74,7 +103,8 @@ MIN_CLOCK: Final = 0.15  # of the full clock; below it no shipped GPU runs (H100
 class Prior:
     """Coefficients with their uncertainty: medians, standard deviations of logarithms, correlation, model discrepancy.
 
-    ``discrepancy_log_sd`` is by output (``time``, ``power``): what no choice of coefficients explains.
+    ``discrepancy_log_sd`` is by output (``time``, ``power``, ``energy``): what no choice of coefficients explains. ``covers``: see
+    :class:`~effsim.specs.calibration.Calibration`.
     """
 
     median: Coefficients
@@ -83,6 +113,7 @@ class Prior:
     discrepancy_log_sd: dict[str, float]
     provenance: Provenance
     name: str
+    covers: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,48 +187,82 @@ def build_device(accelerator: Accelerator, coefficients: Coefficients, power_lim
     )
 
 
-def prior_for(accelerator: Accelerator, calibration: str | Calibration | dict[str, Any] = "auto", engine: str = "") -> Prior:
+def prior_for(accelerator: Accelerator, calibration: str | Calibration | dict[str, Any] = "auto", engine: str = "", resembles: str = "") -> Prior:
     """Return the coefficients to use for an accelerator.
+
+    They are laid over each other: the prior of the device class, what is known of the engine on that class
+    (``prior_<class>_<engine>``), and the calibration.
 
     Args:
         accelerator: The device.
-        calibration: ``"auto"``: the best that the catalog has: ``<accelerator>_<engine>``, then ``<accelerator>``, then the prior of
-            the class; ``"none"``: that prior; else a name, path, dict or :class:`~effsim.specs.calibration.Calibration`, laid over it.
+        calibration: ``"auto"``: the best that the catalog has: ``<accelerator>_<engine>`` (of serving), then
+            ``<accelerator>_<engine>_kernels`` (of kernels alone), then ``<accelerator>``; ``"none"``: the class prior alone; else a name,
+            path, dict or :class:`~effsim.specs.calibration.Calibration`.
         engine: Whose kernels run: a calibration is of an accelerator under an engine.
+        resembles: An engine whose calibrations stand in, with more doubt, where ``engine`` has none.
 
     Raises:
         CalibrationError: It names coefficients that the model does not have, or belongs to another accelerator.
     """
     base = loading.calibration(f"prior_{accelerator.device_class}")
-    chosen: Calibration | None = None
-    if calibration == "auto":
-        path = catalog.find("calibrations", f"{accelerator.name}_{engine}") or catalog.find("calibrations", accelerator.name)
-        chosen = loading.load_file(Calibration, path) if path else None
-    elif calibration != "none":
-        chosen = loading.calibration(calibration)
-    return combine(base, chosen, accelerator.name)
+    if calibration == "none":
+        return combine((base,), accelerator.name)
+    of_engine, chosen, used = None, None, engine
+    for name in filter(None, (engine, resembles)):
+        of_engine = _found(f"prior_{accelerator.device_class}_{name}")
+        chosen = _found(f"{accelerator.name}_{name}") or _found(f"{accelerator.name}_{name}_kernels")
+        used = name
+        if of_engine or chosen:
+            break
+    chosen = (chosen or _found(accelerator.name)) if calibration == "auto" else loading.calibration(calibration)
+    prior = combine(tuple(filter(None, (base, of_engine, chosen))), accelerator.name)
+    return prior if used == engine or calibration != "auto" or not (of_engine or chosen) else transferred(prior)
 
 
-def combine(base: Calibration, chosen: Calibration | None, accelerator: str) -> Prior:
-    """Return the coefficients of a class prior with a posterior laid over it."""
-    for given in filter(None, (base, chosen)):
+def _found(name: str) -> Calibration | None:
+    path = catalog.find("calibrations", name)
+    return loading.load_file(Calibration, path) if path else None
+
+
+TRANSFER: Final = 1.5
+"""Factor on every spread outside what was calibrated: leaving one accelerator out widens residuals by about so much (docs/validation.md)."""
+
+
+def transferred(prior: Prior) -> Prior:
+    """Return a calibration as used outside what it was fitted to: wider, and said to be so."""
+    if prior.provenance == "datasheet":
+        return prior
+    return dataclasses.replace(
+        prior,
+        log_sd={name: TRANSFER * sd for name, sd in prior.log_sd.items()},
+        discrepancy_log_sd={name: TRANSFER * sd for name, sd in prior.discrepancy_log_sd.items()},
+        provenance="transferred",
+    )
+
+
+def combine(layers: tuple[Calibration, ...], accelerator: str) -> Prior:
+    """Return the coefficients of a class prior with others laid over it in turn."""
+    for given in layers:
         strange = [name for name in given.coefficients if name not in COEFFICIENTS]
         if strange:
             hint = catalog.suggest(strange[0], COEFFICIENTS)
             raise CalibrationError(f"calibration {given.name!r}: the cost model has no coefficient {strange[0]!r}; {hint}")
-    if chosen is not None and chosen.accelerator not in (None, accelerator):
-        raise CalibrationError(f"calibration {chosen.name!r} is of {chosen.accelerator!r} and cannot be used for {accelerator!r}")
-    merged = {**base.coefficients, **(chosen.coefficients if chosen else {})}
+        if given.accelerator not in {None, accelerator}:
+            raise CalibrationError(f"calibration {given.name!r} is of {given.accelerator!r} and cannot be used for {accelerator!r}")
+    merged = {name: coefficient for given in layers for name, coefficient in given.coefficients.items()}
     missing = [name for name in COEFFICIENTS if name not in merged]
     if missing:
-        raise CalibrationError(f"calibration {base.name!r} lacks the coefficients {', '.join(missing)}")
+        raise CalibrationError(f"calibration {layers[0].name!r} lacks the coefficients {', '.join(missing)}")
+    last = layers[-1]
+    calibrated: Provenance = "calibrated" if last.kind == "posterior" else "transferred"
     return Prior(
         median=Coefficients(**{name: merged[name].value for name in COEFFICIENTS}),
         log_sd={name: merged[name].log_sd for name in COEFFICIENTS},
-        correlation=_correlation(chosen),
-        discrepancy_log_sd={**base.discrepancy_log_sd, **(chosen.discrepancy_log_sd if chosen else {})},
-        provenance="calibrated" if chosen is not None and chosen.kind == "posterior" else "datasheet",
-        name=chosen.name if chosen else base.name,
+        correlation=_correlation(last if len(layers) > 1 else None),
+        discrepancy_log_sd={kind: sd for given in layers for kind, sd in given.discrepancy_log_sd.items()},
+        provenance="datasheet" if len(layers) == 1 or (last.kind == "prior" and last.engine is None) else calibrated,
+        name=last.name,
+        covers=last.covers,
     )
 
 

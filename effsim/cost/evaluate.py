@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from effsim.cost.collectives import Fabric, LinearCost, collective_cost
-from effsim.cost.device import MIN_CLOCK, Device, peak
-from effsim.cost.kernels import overlap, throttle, tile_quantization
-from effsim.workload.operations import Array, OpTable
+from effsim.cost.device import MIN_CLOCK, Coefficients, Device, peak
+from effsim.cost.kernels import MATRIX_VECTOR_ROWS, SMALL_ROWS, overlap, sorting_share, throttle, tile_quantization
+from effsim.workload.features import Feature
+from effsim.workload.operations import Array, Operation, OpTable
 
+EIGHT_BIT = frozenset({"fp8", "int8"})
+NARROW = frozenset({"fp8", "int8", "fp4"})  # dtypes of products whose weights have fewer than 16 bits
 BLOCK_ITERATIONS = 2048  # so that an (operation, iteration) block stays in the cache
 
 
@@ -33,6 +36,7 @@ class CostTable:
     cols: Array
     inner: Array
     dequantize_s: Array
+    vector_s: Array
     payload: Array
     alpha_s: Array
     beta_s_per_byte: Array
@@ -40,6 +44,14 @@ class CostTable:
     core_j_per_operation: Array
     memory_w: Array
     link_j_per_collective: Array
+    sorting: Array
+    rows_sampled: Array
+    tokens_seen: Array
+    untuned_above: Array
+    expert_tile_rows: float
+    busy_w: Array
+    eager_s: float
+    chunked_s: float
 
     @cached_property
     def core_j(self) -> Array:
@@ -69,12 +81,13 @@ class Costs(NamedTuple):
 
 
 class OperationCosts(NamedTuple):
-    """The same per operation, for one occurrence, shape (operation, iteration)."""
+    """The same per operation, for one occurrence, shape (operation, iteration); ``moving_s`` is ``time_s`` without its fixed part."""
 
     time_s: Array
     core_s: Array
     compute_s: Array
     memory_s: Array
+    moving_s: Array
 
 
 def _efficiencies(device: Device) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
@@ -82,13 +95,13 @@ def _efficiencies(device: Device) -> tuple[dict[str, float], dict[str, float], d
     c = device.coefficients
     compute = {"gemm": c.gemm_efficiency, "grouped_gemm": c.grouped_gemm_efficiency, "prefill_attention": c.attention_efficiency}
     compute |= {"decode_attention": c.decode_attention_efficiency, "scan": c.scan_efficiency}
-    memory = {"grouped_gemm": c.grouped_memory_efficiency, "decode_attention": c.attention_memory_efficiency}
+    memory = {"grouped_gemm": c.grouped_memory_efficiency, "decode_attention": c.attention_memory_efficiency, "sampling": c.sampling_efficiency}
     fixed = {"gemm": c.gemm_kernel_s, "grouped_gemm": c.grouped_gemm_kernel_s}
     fixed |= dict.fromkeys(("prefill_attention", "decode_attention", "scan"), c.attention_kernel_s)
     return compute, memory, fixed
 
 
-def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float = 0.0) -> CostTable:
+def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float = 0.0, expert_tile_rows: float = SMALL_ROWS) -> CostTable:
     """Return the costs of a table's operations on a device.
 
     Energy coefficients follow from shares of the TDP: ``e_flop(dtype) = compute_power · TDP / peak(dtype)`` and likewise per byte
@@ -99,6 +112,8 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
         device: That runs them.
         fabric: That joins its ranks.
         launch_s: Added by the engine to each kernel [s].
+        expert_tile_rows: To which the engine pads an expert's tokens where its kernel is not tuned: experts spread over ranks, and more
+            tokens than a rank has experts.
 
     Raises:
         SpecError: A dtype that the device lacks, or ranks beyond the network.
@@ -106,18 +121,19 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
     c, ops = device.coefficients, table.operations
     compute, memory, fixed = _efficiencies(device)
     rate = np.array([peak(device, op.dtype) for op in ops])
-    efficiency = np.array([compute.get(op.kind, c.vector_efficiency) for op in ops])
-    streaming = np.array([memory.get(op.kind, c.memory_efficiency) for op in ops]) * device.bandwidth_bytes_per_s
+    narrow = np.array([_narrow_factor(op, c) for op in ops])
+    efficiency = np.array([compute.get(op.kind, c.vector_efficiency) for op in ops]) * narrow
+    streaming = np.array([memory.get(op.kind, c.memory_efficiency) for op in ops]) * narrow * device.bandwidth_bytes_per_s
     moved = table.read + table.write
     imbalance = np.array([c.expert_imbalance if op.kind == "grouped_gemm" else 1.0 for op in ops])
     wires = _wires(table, fabric)
     link = device.link_bytes_per_s or 1.0
-    fixed_s = np.array([fixed.get(op.kind, c.elementwise_kernel_s) + launch_s for op in ops]) * table.column("kernels")
+    fixed_s = np.array([_fixed_s(op, c, fixed) + launch_s for op in ops]) * table.column("kernels")
     return CostTable(
         table=table,
         device=device,
         count=table.count,
-        compute_s=table.flop * (imbalance / (rate * efficiency))[:, None],
+        compute_s=table.flop * (imbalance / (rate * efficiency))[:, None] + _items_s(table, c),
         memory_s=moved / streaming[:, None],
         fixed_s=fixed_s[:, None],
         rows=table.rows[: table.num_gemms] * imbalance[: table.num_gemms, None],
@@ -125,6 +141,7 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
         cols=table.column("cols")[: table.num_gemms, None],
         inner=table.column("inner")[: table.num_gemms, None],
         dequantize_s=_dequantize_s(table, device),
+        vector_s=_vector_s(table, device, imbalance),
         payload=table.payload[len(ops) - table.num_collectives :],
         alpha_s=np.array([w.alpha_s for w in wires]).reshape(-1, 2).T[:, :, None] * c.collective_latency_factor,
         beta_s_per_byte=np.array([w.beta_s_per_byte for w in wires]).reshape(-1, 2).T[:, :, None] / c.link_efficiency,
@@ -132,7 +149,69 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
         core_j_per_operation=table.flop * (table.count * c.compute_power * device.tdp_w / rate)[:, None],
         memory_w=table.count * streaming * (c.memory_power * device.tdp_w / device.bandwidth_bytes_per_s),
         link_j_per_collective=_link_j(table, wires, c.link_power * device.tdp_w / link),
+        sorting=np.array([op.kind == "sampling" for op in ops]),
+        rows_sampled=np.array([float(f.kind == "logit_rows") for f in table.features]),
+        tokens_seen=np.array([_tokens_seen(op, table) for op in ops[: table.num_gemms]]).reshape(table.num_gemms, len(table.features)),
+        untuned_above=np.array([_untuned_above(op) for op in ops[: table.num_gemms]]).reshape(-1, 1),
+        expert_tile_rows=expert_tile_rows,
+        busy_w=np.array([_busy_power(op, c) for op in ops]) * device.tdp_w * table.count,
+        eager_s=sum(op.count * _eager_s(op, c) for op in ops),
+        chunked_s=c.chunked_attention_s if any(f.kind == "decode_keys" and f.chunk for f in table.features) else 0.0,
     )
+
+
+def _experts_of(op: Operation) -> Feature | None:
+    """Return the feature of a mixture product's experts where they are spread over ranks."""
+    return next((f for f in op.groups if f.kind == "distinct_experts" and f.local < f.experts), None)
+
+
+def _tokens_seen(op: Operation, table: OpTable) -> list[float]:
+    """Return what makes up the tokens that a rank's experts choose from, per feature."""
+    experts = _experts_of(op)
+    return [float(experts.spread) if experts is not None and f.kind == "tokens" else 0.0 for f in table.features]
+
+
+def _untuned_above(op: Operation) -> float:
+    experts = _experts_of(op)
+    if experts is None:
+        return float("inf")
+    return 0.0 if op.dtype in EIGHT_BIT and not op.dequantize_flop else float(experts.local)
+
+
+def _busy_power(op: Operation, c: Coefficients) -> float:
+    if op.kind in {"collective", "transfer"}:
+        return 0.0
+    return c.grouped_busy_power if op.kind == "grouped_gemm" else c.busy_power
+
+
+def _items_s(table: OpTable, c: Coefficients) -> Array:
+    """Return the time that decode attention spends on its (sequence, key-value head) pairs, per unit of each feature [s]."""
+    decode = np.array([float(op.kind == "decode_attention") for op in table.operations])
+    seconds: Array = c.attention_item_s * decode[:, None] * table.rows
+    return seconds
+
+
+def _fixed_s(op: Operation, c: Coefficients, fixed: dict[str, float]) -> float:
+    """Return the fixed time of a kernel; more where it multiplies 8-bit operands."""
+    eight_bit = op.weight_elements and not op.dequantize_flop and op.dtype in EIGHT_BIT
+    more = (c.quantized_grouped_kernel_s if op.kind == "grouped_gemm" else c.quantized_gemm_kernel_s) if eight_bit else 0.0
+    return fixed.get(op.kind, c.elementwise_kernel_s) + more
+
+
+def _narrow_factor(op: Operation, c: Coefficients) -> float:
+    """Return the factor on the efficiencies of a product with weights of fewer than 16 bits; 1 for all else."""
+    if op.weight_elements and (op.dequantize_flop or op.dtype in NARROW):
+        return c.quantized_grouped_factor if op.kind == "grouped_gemm" else c.quantized_gemm_factor
+    return 1.0
+
+
+def _eager_s(op: Operation, c: Coefficients) -> float:
+    """Return the host time to launch the layer that an operation stands for, each layer counted once [s]."""
+    if op.kind == "decode_attention":
+        return c.eager_attention_s
+    if op.kind == "grouped_gemm":
+        return 0.5 * c.eager_experts_s
+    return 0.5 * c.eager_scan_s if op.kind == "scan" else 0.0
 
 
 def _wires(table: OpTable, fabric: Fabric) -> list[LinearCost]:
@@ -160,6 +239,12 @@ def _dequantize_s(table: OpTable, device: Device) -> Array:
     return seconds
 
 
+def _vector_s(table: OpTable, device: Device, imbalance: Array) -> Array:
+    """Return the time of products as matrix-vector kernels, on the vector units and without tiles [s]."""
+    seconds: Array = table.flop[: table.num_gemms] * (imbalance[: table.num_gemms] / (peak(device, "fp32") * device.coefficients.vector_efficiency))[:, None]
+    return seconds
+
+
 def _link_j(table: OpTable, wires: list[LinearCost], joules_per_byte: float) -> Array:
     collectives = slice(len(table.operations) - table.num_collectives, None)
     wire = np.array([w.wire_per_byte for w in wires])
@@ -183,15 +268,20 @@ def operation_costs(costs: CostTable, features: Array) -> OperationCosts:
         running = active[:products]
         rows, groups = np.where(running, rows, 1.0), np.where(running & (groups > 0.0), groups, 1.0)
         rows = np.maximum(rows, groups)
-        compute_s[:products] *= tile_quantization(rows, groups, costs.cols, costs.inner, costs.device.compute_units)
+        least = np.where(costs.tokens_seen @ features > costs.untuned_above, costs.expert_tile_rows, SMALL_ROWS)
+        compute_s[:products] *= tile_quantization(rows, groups, costs.cols, costs.inner, costs.device.compute_units, least)
+        few = (rows <= MATRIX_VECTOR_ROWS * groups) & (least <= SMALL_ROWS)
+        if few.any():  # two kernels can do it: whole tiles on the matrix units, or row by row on the vector units
+            compute_s[:products] = np.where(few, np.minimum(compute_s[:products], costs.vector_s @ features), compute_s[:products])
         if costs.dequantize_s.any():
             compute_s[:products] += costs.dequantize_s * groups * np.ceil(rows / groups / 128.0) * running
+    memory_s[costs.sorting] *= sorting_share(costs.rows_sampled @ features)
     time_s, core_s = overlap(compute_s, memory_s, costs.device.coefficients.overlap_softness)
     if costs.table.num_collectives:
         first = len(time_s) - costs.table.num_collectives
         lines = costs.alpha_s + costs.beta_s_per_byte * (costs.payload @ features)
         time_s[first:] = lines.min(axis=0) * active[first:]
-    return OperationCosts(time_s + costs.fixed_s * active, core_s, compute_s, memory_s)
+    return OperationCosts(time_s + costs.fixed_s * active, core_s, compute_s, memory_s, time_s)
 
 
 def evaluate(costs: CostTable, features: Array) -> Costs:
@@ -211,11 +301,12 @@ def evaluate(costs: CostTable, features: Array) -> Costs:
 def _evaluate_block(costs: CostTable, features: Array) -> Costs:
     each = operation_costs(costs, features)
     first = len(costs.count) - costs.table.num_collectives
+    time_s, collective_s = costs.count @ each.time_s, costs.count[first:] @ each.time_s[first:]
     return Costs(
-        time_s=costs.count @ each.time_s,
+        time_s=time_s,
         core_s=costs.count @ each.core_s,
-        collective_s=costs.count[first:] @ each.time_s[first:],
-        core_j=costs.core_j @ features,
+        collective_s=collective_s,
+        core_j=costs.core_j @ features + costs.busy_w @ each.moving_s,
         memory_j=costs.memory_w @ each.memory_s,
         link_j=costs.link_j @ features,
     )

@@ -23,15 +23,43 @@ def overlap(compute_s: Any, memory_s: Any, softness: float) -> tuple[Any, Any]:
     return 0.5 * (compute_s + memory_s + root), compute_s * slope
 
 
+SORTED_TOGETHER, SORTED_APART = 128.0, 0.35
+
+
+def sorting_share(rows: Any) -> Any:
+    """Return the time to sort the logits of so many rows over that if all took what the first do.
+
+    PyTorch sorts up to 128 rows as one long list, and more of them row by row, side by side: rows beyond cost about a third
+    (assumed). Source: PyTorch, aten/src/ATen/native/cuda/SortStable.cu.
+
+    >>> float(sorting_share(64.0)), float(sorting_share(256.0))
+    (1.0, 0.675)
+    """
+    beyond = np.maximum(rows - SORTED_TOGETHER, 0.0)
+    return 1.0 - (1.0 - SORTED_APART) * beyond / np.maximum(rows, 1.0)
+
+
+LAUNCH_SOFTNESS = 0.05  # launches and kernels take turns at being late
+
+
+def launched(kernels_s: Any, launches_s: Any) -> Any:
+    """Return the time of an iteration whose kernels are launched one by one while earlier ones run: nearly the longer of both [s].
+
+    >>> round(launched(3.0, 1.0), 2), round(launched(1.0, 1.0), 2)
+    (3.07, 1.22)
+    """
+    return overlap(kernels_s, launches_s, LAUNCH_SOFTNESS)[0]
+
+
 TILE_ROWS, TILE_COLS, SMALL_ROWS = 128.0, 128.0, 16.0
 SPLIT_INNER = 512.0  # shortest K that a split product gives one unit
 MATRIX_VECTOR_ROWS = 8.0  # up to which engines have kernels without tiles (llama.cpp, mmvq.cuh: MMVQ_MAX_BATCH_SIZE; ggml-metal mul_mv)
 
 
-def tile_quantization(rows: Any, groups: Any, cols: Any, inner: Any, units: float) -> Any:
+def tile_quantization(rows: Any, groups: Any, cols: Any, inner: Any, units: float, least_rows: Any = SMALL_ROWS) -> Any:
     """Return the factor by which whole tiles and whole waves lengthen a product, at least 1.
 
-    Rows are padded to 16 up to 128 of them, then to 128; tiles of 128 x 128 are dealt to ``units`` in whole waves. Fewer
+    Rows are padded to ``least_rows`` up to 128 of them, then to 128; tiles of 128 x 128 are dealt to ``units`` in whole waves. Fewer
     tiles than units are split along K down to 512 (split-K, stream-K). Source: NVIDIA, Matrix Multiplication Background User's
     Guide (2023-02), sections on tile and wave quantization; Osama et al., arXiv:2301.03598.
 
@@ -41,12 +69,13 @@ def tile_quantization(rows: Any, groups: Any, cols: Any, inner: Any, units: floa
         cols: N, shape (operation, 1).
         inner: K, likewise.
         units: Compute units.
+        least_rows: Of the smallest tile.
 
     >>> float(tile_quantization(128.0, 1.0, 128.0 * 132, 4096.0, 132.0))
     1.0
     """
     each = rows / groups
-    step = np.where(each > TILE_ROWS, TILE_ROWS, SMALL_ROWS)
+    step = np.where(each > TILE_ROWS, TILE_ROWS, least_rows)
     padded = np.ceil(each / step - 1e-9) * step
     waves = groups * np.ceil(padded / TILE_ROWS) * np.ceil(cols / TILE_COLS) / units
     whole = np.ceil(waves - 1e-9) / waves

@@ -1,7 +1,9 @@
 """Steady-state serving: latency, throughput, power and energy of a batch that is refilled as requests finish."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+import functools
+import math
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import Coefficients
 from effsim.cost.estimate import Estimate, number_arrays
 from effsim.cost.evaluate import CostTable, evaluate, powered
+from effsim.cost.kernels import launched
 from effsim.cost.memory import max_batch, require_batch, require_weights
 from effsim.cost.server import fan_power_w, host_power_w, server_power_w
 from effsim.cost.uncertainty import discrepancies, log_sd, sd_of_range
@@ -233,37 +236,105 @@ def _rows(deployment: Deployment, load: Load) -> pd.DataFrame:
     """Return the breakdown of the first load: a decode-only iteration and one with a prompt, one rank, all stages, at full clock."""
     first = Load(*(part[:1] for part in load))
     costs = deployment.costs(deployment.prior.median)
-    cases = _cases(deployment, first)
-    waiting_s = float(host_wait_s(deployment, deployment.prior.median, first.batch)[0])
-    frames = [operation_breakdown(costs, feature_matrix(costs.table.features, cases[name]), name, waiting_s) for name in ("decode", "first")]
+    cases = _cases(deployment, first, deployment.prior.median.prompt_share)
+    frames = []
+    for name in ("decode", "first"):
+        features = feature_matrix(costs.table.features, cases[name])
+        waiting_s = _waiting_s(deployment, costs, deployment.prior.median, (cases[name], evaluate(costs, features).time_s, first.batch))
+        frames.append(operation_breakdown(costs, features, name, float(waiting_s[0])))
     return pd.concat(frames, ignore_index=True)
 
 
 def host_wait_s(deployment: Deployment, coefficients: Coefficients, sequences: Any) -> Any:
     """Return the time per iteration in which the device waits for the host [s]: a fixed part, and one per sequence."""
-    engine = deployment.engine
-    return coefficients.host_overhead_factor * (engine.iteration_overhead.value + engine.sequence_overhead.value * sequences)
+    engine, c = deployment.engine, coefficients
+    return c.host_overhead_factor * engine.iteration_overhead.value + c.sequence_overhead_factor * engine.sequence_overhead.value * sequences
 
 
-def _cases(deployment: Deployment, load: Load) -> dict[str, Iteration]:
-    """Return the iterations that steady state is made of, and in ``share`` of them prefill runs.
+def launch_wait_s(deployment: Deployment, costs: CostTable, kernels_s: Any, tokens: Any, prefill: Any) -> Any:
+    """Return the time that the device waits for launches in iterations outside captured graphs [s].
 
-    ``decode``: no newcomer. ``mixed``: the mean of those with newcomers. ``median``: with the median number of newcomers.
+    An engine replays captured graphs for decoding up to a number of tokens. Iterations with prefill, or with more tokens, launch
+    attention, mixture and state-space layers from the host; where that takes longer than the kernels, the device waits.
+
+    Args:
+        deployment: With its engine.
+        costs: Of its operations.
+        kernels_s: Time of the kernels.
+        tokens: Of the iteration.
+        prefill: Whether prompts are computed in it.
+    """
+    most = deployment.engine.max_captured_tokens
+    if most is None:
+        return np.zeros_like(kernels_s)
+    return np.where(prefill | (tokens > most), launched(kernels_s, costs.eager_s) - kernels_s, 0.0)
+
+
+def _waiting_s(deployment: Deployment, costs: CostTable, coefficients: Coefficients, given: tuple[Iteration, Any, Any]) -> Any:
+    """Return all that the device waits for the host in iterations, given with the time of their kernels and the running batch [s]."""
+    it, kernels_s, batch = given
+    new = it.prefill_seqs * it.prefill_tokens
+    return host_wait_s(deployment, coefficients, batch) + costs.chunked_s + launch_wait_s(deployment, costs, kernels_s, it.decode_seqs + new, new > 0.0)
+
+
+def _cases(deployment: Deployment, load: Load, computed: float) -> dict[str, Iteration]:
+    """Return the iterations that steady state is made of; a share ``computed`` of newcomers' prompts is not in the prefix cache.
+
+    ``decode``: no newcomer. ``mixed``: the mean of those with newcomers. ``median``: with the median of prompt tokens.
     ``first``: one request's prompt among the others' decoding, in as many equal chunks as the token budget asks for.
     """
     b, p, o, _ = load
-    micro, rate, per_pass, share, chunks = _pace(deployment, load)
-    tokens = np.minimum(rate * p / share, per_pass)
-    median = np.minimum(np.maximum(np.floor(rate + 1.0 / 3.0 - 0.02 / rate), 0.0) * p, per_pass)
+    micro, rate, per_pass, share, chunks = _pace(deployment, load, computed)
+    tokens = np.minimum(rate * p * computed / share, per_pass)
+    median = np.minimum(NEWCOMERS_TOGETHER * median_arrivals(rate / NEWCOMERS_TOGETHER) * p * computed, per_pass)
     running = {"decode_from": p + 1.0, "decode_to": p + o}
     return {
         "decode": Iteration(b / micro, **running),
-        "mixed": _with_prefill(b / micro, p, tokens, running),
-        "median": _with_prefill(b / micro, p, median, running),
+        "mixed": _with_prefill(b / micro, (p, computed), tokens, running),
+        "median": _with_prefill(b / micro, (p, computed), median, running),
         "first": Iteration(
             (b - 1.0) / micro, **running, prefill_seqs=1.0, prefill_tokens=p / chunks, prefill_before=(p - p / chunks) / 2, completed_prefills=1.0 / chunks
         ),
     }
+
+
+PROMPT_CV: Final = 1.15
+"""Standard deviation of prompt lengths over their mean: 1.15 in conversations, 0.86 in code completion (Azure LLM inference traces, 2023)."""
+
+
+NEWCOMERS_TOGETHER: Final = 1.3
+"""Newcomers that enter a pass together where any do: client and scheduler answer once per pass (assumed; passes with prefill are rarer for it)."""
+
+
+@functools.cache
+def _arrival_table() -> tuple[Any, Any]:
+    """Return newcomers per pass and the median of what they bring, in mean prompts: compound Poisson, log-normal lengths.
+
+    By discrete Fourier transform of the distribution on a grid of 1/64 mean prompts.
+    """
+    rates = np.concatenate([[0.0], np.geomspace(math.log(2.0) * 1.0001, 64.0, 60)])
+    cells, width = 1 << 14, 1.0 / 64.0
+    spread = math.sqrt(math.log1p(PROMPT_CV**2))
+    edges = (np.arange(cells) + 0.5) * width
+    below = np.array([0.5 * (1.0 + math.erf((math.log(edge) + 0.5 * spread**2) / (spread * math.sqrt(2.0)))) for edge in edges])
+    shape = np.fft.rfft(np.diff(below, prepend=0.0))
+    medians = [0.0]
+    for rate in rates[1:]:
+        cumulative = np.cumsum(np.fft.irfft(np.exp(rate * (shape - 1.0)), cells))
+        medians.append(float(np.searchsorted(cumulative, 0.5)) * width)
+    return np.concatenate([[0.0, math.log(2.0)], rates[1:]]), np.concatenate([[0.0, 0.0], medians[1:]])
+
+
+def median_arrivals(rate: Any) -> Any:
+    """Return the median of the prompt tokens that arrive in a pass, in mean prompts, for so many newcomers per pass in the mean.
+
+    Zero up to log 2 newcomers, as then most passes have none; near the mean for many.
+
+    >>> float(median_arrivals(0.5)), 9.0 < float(median_arrivals(10.0)) < 10.0
+    (0.0, True)
+    """
+    rates, medians = _arrival_table()
+    return np.where(rate > rates[-1], rate, np.interp(rate, rates, medians))
 
 
 class _Pace(NamedTuple):
@@ -284,28 +355,31 @@ class _Pace(NamedTuple):
     chunks: Any
 
 
-def _pace(deployment: Deployment, load: Load) -> _Pace:
+def _pace(deployment: Deployment, load: Load, computed: float) -> _Pace:
     b, p, o, most = load
     micro = np.minimum(deployment.parallelism.pipeline, b)
     rate = b / o / micro
     per_pass = np.maximum(most - b / micro, 1.0)
-    share = np.minimum(np.maximum(-np.expm1(-rate), rate * p / per_pass), 1.0)
+    share = np.minimum(np.maximum(-np.expm1(-rate / NEWCOMERS_TOGETHER), rate * p * computed / per_pass), 1.0)
     return _Pace(micro, rate, per_pass, share, np.ceil(p / np.maximum(most - (b - 1.0) / micro, 1.0)))
 
 
-def _with_prefill(seqs: Any, prompt: Any, tokens: Any, running: dict[str, Any]) -> Iteration:
-    chunk = np.minimum(prompt, np.maximum(tokens, 1.0))
-    count = tokens / chunk
-    return Iteration(seqs, **running, prefill_seqs=count, prefill_tokens=chunk, prefill_before=(prompt - chunk) / 2, completed_prefills=count * chunk / prompt)
+def _with_prefill(seqs: Any, prompt: tuple[Any, float], tokens: Any, running: dict[str, Any]) -> Iteration:
+    """Return an iteration with so many prompt tokens; of each prompt a share is computed, in equal chunks, behind the rest of it."""
+    whole, computed = prompt
+    fresh = whole * computed
+    chunk = np.minimum(fresh, np.maximum(tokens, 1.0))
+    count, before = tokens / chunk, whole - fresh + (fresh - chunk) / 2
+    return Iteration(seqs, **running, prefill_seqs=count, prefill_tokens=chunk, prefill_before=before, completed_prefills=count * chunk / fresh)
 
 
 def predict(deployment: Deployment, coefficients: Coefficients, load: Load) -> dict[str, Any]:
     """Return the outputs of loads under given coefficients, arrays of shape (load,). Pure: nothing is checked or cached."""
     costs = deployment.costs(coefficients)
     b, p, o, _ = load
-    micro, newcomers, per_pass, share, chunks = _pace(deployment, load)
-    decode, mixed, median, first = _run(deployment, costs, coefficients, (_cases(deployment, load), b, micro))
-    stretch = np.maximum(1.0, newcomers * p / per_pass)
+    micro, newcomers, per_pass, share, chunks = _pace(deployment, load, coefficients.prompt_share)
+    decode, mixed, median, first = _run(deployment, costs, coefficients, (_cases(deployment, load, coefficients.prompt_share), b, micro))
+    stretch = np.maximum(1.0, newcomers * p * coefficients.prompt_share / per_pass)
     tpot_s = ((1.0 - share) * decode.time_s + share * mixed.time_s) * stretch
     energy_j = ((1.0 - share) * decode.energy_j + share * mixed.energy_j) * stretch
     ranks, replicas = deployment.parallelism.accelerators, deployment.parallelism.data
@@ -330,9 +404,10 @@ def _run(deployment: Deployment, costs: CostTable, coefficients: Coefficients, g
     """Return the powered iterations of all cases, from one evaluation of all of them side by side."""
     cases, batch, micro = given
     width, several = len(batch), len(cases)
-    plain = evaluate(costs, feature_matrix(costs.table.features, join(list(cases.values()), width)))
-    waiting = host_wait_s(deployment, coefficients, batch)
-    whole = powered(plain, costs.device, np.tile(waiting, several), np.tile(micro / deployment.parallelism.pipeline, several))
+    joined = join(list(cases.values()), width)
+    plain = evaluate(costs, feature_matrix(costs.table.features, joined))
+    waiting = _waiting_s(deployment, costs, coefficients, (joined, plain.time_s, np.tile(batch, several)))
+    whole = powered(plain, costs.device, waiting, np.tile(micro / deployment.parallelism.pipeline, several))
     return [type(whole)(*(part[i * width : (i + 1) * width] for part in whole)) for i in range(several)]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import MIN_CLOCK
 from effsim.cost.evaluate import CostTable, operation_costs
-from effsim.cost.kernels import overlap, throttle_one
+from effsim.cost.kernels import launched, overlap, throttle_one
 from effsim.cost.memory import require_weights
 from effsim.cost.serving import estimate_load
 from effsim.errors import InfeasibleError
@@ -40,6 +40,8 @@ class _Attention(NamedTuple):
     core_j: float
     memory_w: float
     decode: bool
+    item_s: float
+    busy_w: float
 
 
 class ServingStep:
@@ -49,14 +51,16 @@ class ServingStep:
         num_accelerators: Of the replica.
         kv_capacity_tokens: Tokens that the KV cache holds.
         longest_window: Tokens that the widest attention window keeps; 0: no layer has one; infinite: some layer attends in chunks.
+        windowed_cache: Some layer's cache drops what has left its window.
         idle_power_w: Of all accelerators when nothing runs [W].
         time_log_sd: Doubt about times, as the standard deviation of the logarithm.
         power_log_sd: Likewise about power.
     """
 
     __slots__ = (
-        "_attention", "_cache", "_cache_unit", "_data", "_decode_sums", "_device_w", "_floor", "_host_s", "_lists", "_prefill_sums", "_ranks", "_scale",
-        "_softness", "_stages", "idle_power_w", "kv_capacity_tokens", "longest_window", "num_accelerators", "power_log_sd", "provenance", "time_log_sd",
+        "_attention", "_cache", "_cache_unit", "_captured", "_chunked_s", "_data", "_decode_sums", "_device_w", "_eager_s", "_floor", "_host_s", "_lists",
+        "_prefill_sums", "_ranks", "_scale", "_softness", "_stages", "idle_power_w", "kv_capacity_tokens", "longest_window", "num_accelerators",
+        "power_log_sd", "provenance", "time_log_sd", "windowed_cache",
     )  # fmt: skip
 
     def __init__(self, deployment: Deployment, sizes: tuple[int, int], factors: tuple[float, float]) -> None:
@@ -65,11 +69,15 @@ class ServingStep:
         device, engine, c = costs.device, deployment.engine, deployment.prior.median
         self._lists, self._attention = _tables(costs, sizes)
         self._decode_sums = tuple({a.keys for a in self._attention if a.keys.kind == "decode_keys"})
+        self.windowed_cache = any(layer.max_tokens for layer in deployment.table.cache)
         self.longest_window: float = max((math.inf if f.chunk else float(f.window) for f in self._decode_sums), default=0.0)
         self._prefill_sums = tuple({f for a in self._attention if a.keys.kind == "prefill_keys" for f in (a.pairs, a.keys)})
         self._softness, self._floor = c.overlap_softness, c.voltage_floor
         self._device_w = (device.idle_w, device.static_w, device.limit_w)
-        self._host_s = (engine.iteration_overhead.value * c.host_overhead_factor, engine.sequence_overhead.value * c.host_overhead_factor)
+        self._host_s = (engine.iteration_overhead.value * c.host_overhead_factor, engine.sequence_overhead.value * c.sequence_overhead_factor)
+        self._chunked_s = costs.chunked_s
+        self._eager_s = 0.0 if engine.max_captured_tokens is None else costs.eager_s
+        self._captured: float = math.inf if engine.max_captured_tokens is None else engine.max_captured_tokens
         self._cache, self._cache_unit = deployment.table.cache, cache_unit_bytes(deployment.table.cache)
         self._data = deployment.parallelism.data
         self._stages, self._ranks = deployment.parallelism.pipeline, float(deployment.parallelism.accelerators)
@@ -131,14 +139,17 @@ class ServingStep:
             if kernel.keys not in sums:
                 continue
             a, pairs, keys = (decoding if kernel.decode else prefill) / parts, sums[kernel.pairs] / parts, sums[kernel.keys] / parts
-            compute_s = kernel.compute_s * pairs
+            compute_s = kernel.compute_s * pairs + kernel.item_s * a
             traffic_s = kernel.memory_s[0] * a + kernel.memory_s[1] * keys + kernel.memory_s[2] * pairs
             busy_s, bound_s = overlap(compute_s, traffic_s, self._softness)
             time_s += kernel.times * busy_s + kernel.fixed_s
             core_s += kernel.times * bound_s
-            core_j += kernel.core_j * pairs
+            core_j += kernel.core_j * pairs + kernel.busy_w * kernel.times * busy_s
             memory_j += kernel.memory_w * traffic_s
-        return self._powered((time_s + self._host_s[0] + self._host_s[1] * seqs / self._data, core_s, core_j, memory_j, link_j), micro / self._stages)
+        host_s = self._chunked_s + self._host_s[0] + self._host_s[1] * seqs / self._data
+        if prefill or decoding > self._captured * parts:
+            host_s += launched(time_s, self._eager_s) - time_s
+        return self._powered((time_s + host_s, core_s, core_j, memory_j, link_j), micro / self._stages)
 
     def cached_tokens(self, tokens: int) -> int:
         """Return how much of ``kv_capacity_tokens`` a sequence of so many tokens takes: windowed layers and states take less or more."""
@@ -216,7 +227,7 @@ def _list(costs: CostTable, rows: list[int], index: int, size: int) -> list[Row]
     links = [r - first for r in rows if r >= first]
     energy_j = np.stack(
         [
-            costs.core_j_per_operation[rows].sum(axis=0) @ features,
+            costs.core_j_per_operation[rows].sum(axis=0) @ features + costs.busy_w[rows] @ each.moving_s[rows],
             costs.memory_w[rows] @ each.memory_s[rows],
             costs.link_j_per_collective[links].sum(axis=0) @ features,
         ]
@@ -257,6 +268,8 @@ def _attention(costs: CostTable, row: int) -> _Attention:
         core_j=float(costs.core_j_per_operation[row, place[pairs]]),
         memory_w=float(costs.memory_w[row]),
         decode=decode,
+        item_s=float(costs.compute_s[row, place["decode_seqs"]]) if decode else 0.0,
+        busy_w=float(costs.busy_w[row]) / op.count,
     )
 
 

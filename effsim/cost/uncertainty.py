@@ -38,9 +38,10 @@ def log_sd(evaluate: Callable[[Coefficients], Outputs], prior: Prior, discrepanc
 
 
 def discrepancies(prior: Prior, times: tuple[str, ...], powers: tuple[str, ...], energies: tuple[str, ...]) -> dict[str, float]:
-    """Return what the model cannot explain, by output: of times, of powers, and of energies, which have both."""
+    """Return what the model cannot explain, by output: of times, of powers, and of energies, which have both unless known apart."""
     time, power = (prior.discrepancy_log_sd.get(kind, 0.0) for kind in ("time", "power"))
-    return {**dict.fromkeys(times, time), **dict.fromkeys(powers, power), **dict.fromkeys(energies, math.hypot(time, power))}
+    energy = prior.discrepancy_log_sd.get("energy", math.hypot(time, power))
+    return {**dict.fromkeys(times, time), **dict.fromkeys(powers, power), **dict.fromkeys(energies, energy)}
 
 
 def _moved(median: Coefficients, name: str, log_step: float) -> Coefficients:

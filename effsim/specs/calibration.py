@@ -29,7 +29,8 @@ class Calibration(Sourced):
     """Coefficients by name (the fields of ``effsim.cost.device.Coefficients``), with how far they can be trusted.
 
     ``correlation`` is over ``coefficients`` in their order; absent means independent. ``discrepancy_log_sd`` is what the
-    model itself cannot explain, by output.
+    model itself cannot explain, by output: ``time``, ``power`` and, where it is known apart, ``energy``. ``covers``: the kinds of model
+    (dense, moe, hybrid) and the precisions that were measured; predictions of others count as transferred.
     """
 
     kind: Literal["prior", "posterior"]
@@ -39,6 +40,7 @@ class Calibration(Sourced):
     coefficients: dict[str, Coefficient]
     correlation: tuple[tuple[float, ...], ...] | None = None
     discrepancy_log_sd: dict[str, float] = Field(default_factory=dict)
+    covers: dict[Literal["kind", "precision"], tuple[str, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Calibration":

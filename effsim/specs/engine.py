@@ -33,13 +33,16 @@ class Engine(Sourced):
     logits_bytes: Bytes | None = Field(default=None, description="of a logit and its gradient together, at the loss; None: 6 (fp32 and 16 bits)")
     gradient_buffers: bool = Field(default=True, description="gradients have buffers of their own throughout; else they come with each backward pass")
     separate_master_weights: bool = Field(default=True, description="a 16-bit copy of the weights stays beside the fp32 ones where ZeRO stage 3 shards both")
+    resembles: str | None = Field(default=None, description="an engine whose calibrations are used, with more doubt, where there are none of its own")
     max_num_seqs: int | None = Field(default=None, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=1)
     small_device_memory: Bytes | None = Field(default=None, description="devices with less take the small defaults")
     small_devices: tuple[str, ...] = Field(default=(), description="parts of names of accelerators that take them whatever their memory")
     small_max_num_seqs: int | None = Field(default=None, ge=1)
     small_max_num_batched_tokens: int | None = Field(default=None, ge=1)
-    max_captured_tokens: int | None = Field(default=None, ge=1, description="iterations of more tokens, or with prefill, launch layers from the host; None: not modelled")
+    max_captured_tokens: int | None = Field(
+        default=None, ge=1, description="iterations of more tokens, or with prefill, launch layers from the host; None: not modelled"
+    )
     expert_tile_rows: int | None = Field(default=None, ge=1, description="to which each expert's tokens are padded where kernels are not tuned; None: 16")
     block_size: int | None = Field(default=None, ge=1)
     chunked_prefill: bool = True

@@ -159,6 +159,7 @@ class Transformer(Sourced):
     vocab_size: int = Field(ge=1)
     blocks: tuple[Block, ...] = Field(min_length=1)
     tie_embeddings: bool = False
+    sorts_logits: bool = Field(default=True, description="the published generation settings ask for top-k or top-p, for which a sampler sorts all logits")
     causal: bool = True
     norm: Literal["rms", "layer"] = "rms"
     norm_bias: bool | None = Field(default=None, description="a bias beside the weight; None: layer norm has one, RMS norm has not")

@@ -10,10 +10,13 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from effsim.cost.serving import estimate_serving
+from effsim.calibrate.serving_fit import Runs
+from effsim.cost.deployment import Settings, deploy
+from effsim.cost.serving import Load, estimate_serving
 from effsim.errors import EffSimError, SpecError
 from effsim.specs.model import MoeFfn, Transformer
 from effsim.specs.models import model
+from effsim.workload.operations import Parallelism
 
 ACCELERATORS: Final = {"H100": "h100_sxm", "B200": "b200_sxm"}
 MEASURED: Final = {
@@ -41,6 +44,33 @@ def read(path: Path) -> pd.DataFrame:
     if missing:
         raise SpecError(f"{path}: not rows of the ML.ENERGY benchmark: the columns {', '.join(missing)} are missing")
     return rows
+
+
+def runs(rows: pd.DataFrame, gpu: str, calibration: str = "auto") -> list[Runs]:
+    """Return the measured runs on one accelerator that were not bound by the host, by model, task and number of accelerators.
+
+    Raises:
+        SpecError: A model that the catalog does not have.
+    """
+    kept = rows[(rows.host_bound == 0) & (rows.gpu == gpu)]
+    found = []
+    for (name, task, count), part in kept.groupby(["model_id", "task", "num_gpus"], sort=True):
+        one = part.iloc[0]
+        split = Parallelism(tensor=int(one.tensor_parallel), expert=int(one.expert_parallel), data=int(one.data_parallel))
+        deployment = deploy(name, ACCELERATORS[gpu], split, Settings(calibration=calibration))
+        columns = (part.avg_batch_size / part.data_parallel, part.prompt_tokens_estimate, part.avg_output_tokens, part.max_num_batched_tokens)
+        load = Load(*(column.to_numpy(dtype=float) for column in columns))
+        found.append(Runs(f"{name} {task} {count} x {gpu}", str(name), deployment, load, _measured(part)))
+    return found
+
+
+def _measured(part: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "itl_s": 1e-3 * part.median_itl_ms.to_numpy(dtype=float),
+        "tpot_s": (part.avg_batch_size / part.output_tokens_per_s).to_numpy(dtype=float),
+        "power_w": part.power_w_all_gpus.to_numpy(dtype=float),
+        "energy_per_output_token_j": part.energy_per_output_token_j.to_numpy(dtype=float),
+    }
 
 
 def predictions(path: Path, calibration: str = "none") -> pd.DataFrame:

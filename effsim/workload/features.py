@@ -5,7 +5,9 @@ read, the experts that its tokens touch. An architecture is therefore lowered on
 iteration, or a hundred thousand of them, is one vector or matrix of features.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -57,13 +59,24 @@ def keys_up_to(position: Any, window: int = 0, chunk: int = 0) -> Any:
 def distinct_experts(tokens: Any, experts: int, top_k: int, local: float) -> Any:
     """Return the expected number of a device's experts that at least one token chooses.
 
-    ``local · (1 - (1 - top_k / experts)^tokens)``: tokens choose independently and evenly; uneven routing is a coefficient of
-    the cost model, not a count.
+    ``d = local · p``, ``p = 1 - (1 - top_k / experts)^tokens``: tokens choose independently and evenly; uneven routing is a coefficient
+    of the cost model, not a count. Where ``R = experts / local`` ranks share the experts, all wait for the one with most:
+    ``d + z sqrt(d (1 - p))``, with z the expected largest of R standard normals, ``Phi^-1((R - 0.375) / (R + 0.25))`` (Blom, 1958),
+    at most ``local``.
 
-    >>> float(distinct_experts(1.0, 8, 2, 8.0))
-    2.0
+    >>> float(distinct_experts(1.0, 8, 2, 8.0)), round(float(distinct_experts(8.0, 128, 8, 16.0)), 2)
+    (2.0, 9.27)
     """
-    return local * (1.0 - (1.0 - top_k / experts) ** tokens)
+    share = 1.0 - (1.0 - top_k / experts) ** tokens
+    if local >= experts:
+        return local * share
+    largest = _largest_normal(experts / local)
+    return np.minimum(local * share + largest * np.sqrt(local * share * (1.0 - share)), local)
+
+
+@functools.cache
+def _largest_normal(ranks: float) -> float:
+    return NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
 
 
 class Iteration(NamedTuple):

@@ -63,7 +63,8 @@ class Operation:
         read: From device memory [bytes].
         write: To device memory [bytes].
         dtype: Of the arithmetic.
-        rows: M of a GEMM, summed over its group; ``cols`` N and ``inner`` K; of attention, a head's value and key widths.
+        rows: M of a GEMM, summed over its group; ``cols`` N and ``inner`` K; of attention, a head's value and key widths, ``rows`` of
+            decode attention the key-value heads of its sequences.
         groups: GEMMs in the group, e.g. experts touched; empty for one.
         kernels: Launches.
         weight_bytes: Held in memory by one occurrence [bytes].

@@ -64,15 +64,15 @@ def test_substitutes_compute_what_a_device_lacks():
 
 
 def test_a_posterior_lies_over_the_prior():
-    found = combine(PRIOR, posterior(["gemm_efficiency"], accelerator="h100_sxm"), "h100_sxm")
+    found = combine((PRIOR, posterior(["gemm_efficiency"], accelerator="h100_sxm")), "h100_sxm")
     assert (found.median.gemm_efficiency, found.log_sd["gemm_efficiency"], found.provenance) == (0.5, 0.05, "calibrated")
     assert found.median.memory_efficiency == PRIOR.coefficients["memory_efficiency"].value
-    assert combine(PRIOR, None, "h100_sxm").provenance == "datasheet"
+    assert combine((PRIOR,), "h100_sxm").provenance == "datasheet"
 
 
 def test_correlations_are_placed_by_name_and_the_rest_is_independent():
     names = ["memory_efficiency", "gemm_efficiency"]
-    found = combine(PRIOR, posterior(names, correlation=[[1.0, 0.4], [0.4, 1.0]]), "h100_sxm").correlation
+    found = combine((PRIOR, posterior(names, correlation=[[1.0, 0.4], [0.4, 1.0]])), "h100_sxm").correlation
     place = {name: index for index, name in enumerate(COEFFICIENTS)}
     for one, row in place.items():
         for other, column in place.items():
@@ -82,14 +82,14 @@ def test_correlations_are_placed_by_name_and_the_rest_is_independent():
 
 def test_strange_coefficients_are_answered_with_the_nearest():
     with pytest.raises(CalibrationError, match=r"no coefficient 'gemm_eficiency'.*gemm_efficiency"):
-        combine(PRIOR, posterior(["gemm_eficiency"]), "h100_sxm")
+        combine((PRIOR, posterior(["gemm_eficiency"])), "h100_sxm")
 
 
 def test_a_calibration_of_another_accelerator_is_refused():
     with pytest.raises(CalibrationError, match=r"is of 'a100_sxm_80gb' and cannot be used for 'h100_sxm'"):
-        combine(PRIOR, posterior(["gemm_efficiency"], accelerator="a100_sxm_80gb"), "h100_sxm")
+        combine((PRIOR, posterior(["gemm_efficiency"], accelerator="a100_sxm_80gb")), "h100_sxm")
 
 
 def test_an_incomplete_prior_is_refused():
     with pytest.raises(CalibrationError, match=r"lacks the coefficients .*memory_efficiency"):
-        combine(posterior(["gemm_efficiency"], kind="prior"), None, "h100_sxm")
+        combine((posterior(["gemm_efficiency"], kind="prior"),), "h100_sxm")

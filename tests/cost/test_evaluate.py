@@ -102,7 +102,7 @@ def test_dynamic_energy_by_hand():
     at 0.35 · 700 W / 3.35e12 a byte, whatever the efficiencies.
     """
     base = deployment("qwen3-8b")
-    coefficients = dataclasses.replace(MEDIAN, compute_power=0.75, memory_power=0.35)
+    coefficients = dataclasses.replace(MEDIAN, compute_power=0.75, memory_power=0.35, busy_power=1e-15, grouped_busy_power=1e-15)
     features = feature_matrix(base.table.features, Iteration(decode_seqs=4, decode_from=100, decode_to=100))
     costs = evaluate(base.costs(coefficients), features)
     flop, read, write = total(base.table, features)

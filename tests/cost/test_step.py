@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from effsim.cost.deployment import Settings, deploy
 from effsim.cost.evaluate import evaluate, powered
+from effsim.cost.kernels import launched
 from effsim.cost.step import serving_step_model
 from effsim.errors import InfeasibleError, SpecError
 from effsim.workload.features import Iteration, feature_matrix
@@ -45,9 +46,13 @@ def summed(deployment, contexts, chunks):
         if feature.kind in {"one", "distinct_experts"}:  # those that are not sums over sequences
             features[row] = feature_matrix((feature,), Iteration(decode_seqs=tokens))[0]
     costs = deployment.costs(deployment.prior.median)
-    engine, factor = deployment.engine, deployment.prior.median.host_overhead_factor
-    host_s = factor * (engine.iteration_overhead.value + engine.sequence_overhead.value * (len(contexts) + len(chunks)))
-    run = powered(evaluate(costs, features), costs.device, host_s)
+    engine, c = deployment.engine, deployment.prior.median
+    host_s = c.host_overhead_factor * engine.iteration_overhead.value + costs.chunked_s
+    host_s += c.sequence_overhead_factor * engine.sequence_overhead.value * (len(contexts) + len(chunks))
+    plain = evaluate(costs, features)
+    if chunks or tokens > engine.max_captured_tokens:
+        host_s += launched(plain.time_s, costs.eager_s) - plain.time_s
+    run = powered(plain, costs.device, host_s)
     ranks = deployment.parallelism.accelerators
     return [run.time_s[0], *(ranks * part[0] for part in (run.static_j, run.core_j, run.memory_j, run.link_j))]
 

@@ -6,7 +6,7 @@ from effsim.specs.model import Attention, Block, DenseFfn, GatedDeltaNet, Latent
 from effsim.workload.features import LOGIT_ROWS, TOKENS
 from effsim.workload.layers import attention, delta_net, ffn, latent_attention, mamba2
 from effsim.workload.layers.common import Lowering, collective, elementwise, gemm, head_rows, norm, scaled
-from effsim.workload.operations import CacheLayer, Operation
+from effsim.workload.operations import CacheLayer, Kind, Operation
 
 
 def operations(low: Lowering, model: Transformer) -> list[Operation]:
@@ -71,7 +71,8 @@ def _head(low: Lowering, model: Transformer) -> list[Operation]:
         return [*ops, elementwise("cross_entropy", 1.0, scaled(rows, float(columns)), (6.0, 8.0, 4.0), kernels=3.0)]
     if low.tensor > 1:
         ops.append(collective("logits.all_gather", 1.0, "all_gather", "tensor", scaled({LOGIT_ROWS: 1.0}, model.vocab_size * low.activation_bytes)))
-    return [*ops, Operation("sampling", "sampling", 1.0, scaled(vocabulary, 12.0), scaled(vocabulary, 12.0), scaled(vocabulary, 4.0), kernels=5.0)]
+    kind: Kind = "sampling" if model.sorts_logits else "elementwise"
+    return [*ops, Operation("sampling", kind, 1.0, scaled(vocabulary, 12.0), scaled(vocabulary, 12.0), scaled(vocabulary, 4.0), kernels=5.0)]
 
 
 def cache_layers(low: Lowering, model: Transformer) -> tuple[CacheLayer, ...]:

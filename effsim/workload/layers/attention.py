@@ -110,6 +110,7 @@ def score(low: Lowering, mixer: Attention, count: float, heads: Heads) -> list[O
             {DECODE_SEQS: per_query, cached: stored * low.kv_bytes},
             {DECODE_SEQS: per_output},
             dtype,
+            rows={DECODE_SEQS: float(heads.kv)},
         ),
     ]
 

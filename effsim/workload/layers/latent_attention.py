@@ -63,7 +63,7 @@ def _decode_score(low: Lowering, mixer: LatentAttention, count: float, heads: in
     per_query = heads * width * low.activation_bytes
     read = {DECODE_SEQS: per_query, keys: width * low.kv_bytes}
     write = {DECODE_SEQS: heads * mixer.kv_lora_rank * low.activation_bytes}
-    return Operation("attention.decode", "decode_attention", count, {keys: flop}, read, write, low.base.compute, kernels=2.0)
+    return Operation("attention.decode", "decode_attention", count, {keys: flop}, read, write, low.base.compute, rows={DECODE_SEQS: 1.0}, kernels=2.0)
 
 
 def cache(low: Lowering, mixer: LatentAttention, layers: float) -> CacheLayer:

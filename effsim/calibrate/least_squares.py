@@ -1,0 +1,165 @@
+"""Robust least squares of logarithms, held by a prior, over arrays of predictions at once.
+
+With x how far the logarithms of the coefficients lie from their prior medians, in prior standard deviations, and r the residuals
+``log(predicted / measured)`` over the noise of their quantity, the fit minimises ``sum w rho(r^2) + sum x^2`` with
+``rho(z) = 2 (sqrt(1 + z) - 1)``; the posterior is Laplace's. The noise of each quantity is estimated between passes from the median of
+its absolute residuals. As in :mod:`effsim.calibrate.training_fit`, whose rows come one by one. Sources: see there.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+
+from effsim.cost.device import COEFFICIENTS, Coefficients, Prior
+from effsim.errors import CalibrationError
+
+Vector = npt.NDArray[np.float64]
+SHARES: Final = ("_efficiency", "_softness")
+LARGEST_SHARE: Final = 0.98
+FARTHEST: Final = 6.0  # prior standard deviations
+STEP: Final = 1e-3  # of a prior standard deviation, for the Jacobian
+PASSES: Final = 2
+EVALUATIONS: Final = 12  # of the residuals, per pass
+NOISE_FLOOR: Final = 0.03
+NORMAL_MAD: Final = 1.4826  # standard deviation of a normal over the median of its absolute values
+
+
+class Data(NamedTuple):
+    """What is fitted.
+
+    Args:
+        log_errors: From coefficients to log(predicted / measured), shape (quantity, row); NaN where a
+            quantity has fewer rows.
+        weights: Of the squared residuals, shape (row,).
+        noise: Standard deviation of each quantity's residuals to start from.
+    """
+
+    log_errors: Callable[[Coefficients], Vector]
+    weights: Vector
+    noise: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Posterior:
+    """What a fit found.
+
+    Args:
+        coefficients: The fitted subset, in this order throughout.
+        median: In the coefficients' units.
+        log_sd: Of their logarithms.
+        correlation: Of the logarithms.
+        noise_log_sd: By quantity.
+        prior: What it started from.
+    """
+
+    coefficients: tuple[str, ...]
+    median: dict[str, float]
+    log_sd: dict[str, float]
+    correlation: tuple[tuple[float, ...], ...]
+    noise_log_sd: tuple[float, ...]
+    prior: Prior
+
+    @property
+    def all_coefficients(self) -> Coefficients:
+        """The prior's medians with the fitted ones in their places."""
+        return dataclasses.replace(self.prior.median, **self.median)
+
+    def as_prior(self) -> Prior:
+        """Return the posterior as the prior of a prediction, without discrepancy."""
+        place = {name: i for i, name in enumerate(self.coefficients)}
+        rows = tuple(
+            tuple(float(a == b) if a not in place or b not in place else self.correlation[place[a]][place[b]] for b in COEFFICIENTS) for a in COEFFICIENTS
+        )
+        return dataclasses.replace(
+            self.prior,
+            median=self.all_coefficients,
+            log_sd={**self.prior.log_sd, **self.log_sd},
+            correlation=rows,
+            discrepancy_log_sd={},
+            provenance="calibrated",
+        )
+
+
+def posterior(data: Data, prior: Prior, coefficients: Sequence[str], start: Posterior | None = None) -> Posterior:
+    """Return the posterior of a subset of the coefficients.
+
+    Args:
+        data: What is fitted.
+        prior: Medians and standard deviations; coefficients that are not fitted stay at its medians.
+        coefficients: Which to fit.
+        start: A fit of nearly the same rows to start from, whose noise holds; None: the prior.
+
+    Raises:
+        CalibrationError: An unknown coefficient, or one whose prior leaves no room.
+    """
+    chosen = tuple(coefficients)
+    strange = [name for name in chosen if name not in COEFFICIENTS]
+    if strange:
+        raise CalibrationError(f"the cost model has no coefficient {strange[0]!r}; it has {', '.join(COEFFICIENTS)}")
+    fixed = [name for name in chosen if prior.log_sd[name] <= 0.0]
+    if fixed:
+        raise CalibrationError(f"{fixed[0]}: its prior has no spread; it cannot be fitted")
+    problem = _Problem(data, prior, chosen)
+    moved = np.zeros(len(chosen)) if start is None else problem.moved([start.median[name] for name in chosen])
+    noise = np.array(data.noise if start is None else start.noise_log_sd)
+    for _ in range(PASSES if start is None else 1):
+        inside = np.clip(moved, problem.bounds[0] + STEP, problem.bounds[1] - STEP)
+        moved = np.asarray(
+            least_squares(problem.residuals, inside, problem.jacobian, args=(noise,), bounds=problem.bounds, max_nfev=EVALUATIONS, xtol=1e-4, ftol=1e-4).x
+        )
+        noise = problem.noise(moved) if start is None else noise
+    jacobian = problem.jacobian(moved, noise)
+    covariance = np.linalg.inv(jacobian.T @ jacobian) * np.outer(problem.spread, problem.spread)
+    sd = np.sqrt(np.diag(covariance))
+    return Posterior(
+        coefficients=chosen,
+        median=problem.values(moved),
+        log_sd={name: float(value) for name, value in zip(chosen, sd, strict=True)},
+        correlation=tuple(tuple(float(value) for value in row) for row in covariance / np.outer(sd, sd)),
+        noise_log_sd=tuple(float(value) for value in noise),
+        prior=prior,
+    )
+
+
+class _Problem:
+    def __init__(self, data: Data, prior: Prior, chosen: tuple[str, ...]) -> None:
+        self.data, self.prior, self.chosen = data, prior, chosen
+        self.origin: Vector = np.log([getattr(prior.median, name) for name in chosen])
+        self.spread: Vector = np.array([prior.log_sd[name] for name in chosen])
+        room = (math.log(LARGEST_SHARE) - self.origin) / self.spread
+        upper = [min(max(limit, 3 * STEP), FARTHEST) if name.endswith(SHARES) else FARTHEST for name, limit in zip(chosen, room, strict=True)]
+        self.bounds = (np.full(len(chosen), -FARTHEST), np.array(upper))
+
+    def moved(self, values: Sequence[float]) -> Vector:
+        found: Vector = (np.log(values) - self.origin) / self.spread
+        return found
+
+    def values(self, moved: Vector) -> dict[str, float]:
+        return {name: float(value) for name, value in zip(self.chosen, np.exp(self.origin + self.spread * moved), strict=True)}
+
+    def log_errors(self, moved: Vector) -> Vector:
+        return self.data.log_errors(dataclasses.replace(self.prior.median, **self.values(moved)))
+
+    def residuals(self, moved: Vector, noise: Vector) -> Vector:
+        scaled = np.nan_to_num(self.log_errors(moved) / noise[:, None])
+        soft = np.sign(scaled) * np.sqrt(2.0 * (np.sqrt(1.0 + scaled**2) - 1.0))
+        return np.concatenate([(np.sqrt(self.data.weights) * soft).ravel(), moved])
+
+    def jacobian(self, moved: Vector, noise: Vector) -> Vector:
+        """Return the derivatives by differences towards the prior, which no bound forbids."""
+        here = self.residuals(moved, noise)
+        columns = []
+        for place, value in enumerate(moved):
+            step = np.zeros_like(moved)
+            step[place] = -STEP if value > 0.0 else STEP
+            columns.append((self.residuals(moved + step, noise) - here) / step[place])
+        return np.stack(columns, axis=1)
+
+    def noise(self, moved: Vector) -> Vector:
+        errors = self.log_errors(moved)
+        return np.maximum(NORMAL_MAD * np.nanmedian(np.abs(errors), axis=1), NOISE_FLOOR)

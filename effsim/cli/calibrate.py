@@ -1,0 +1,49 @@
+"""``effsim calibrate``: measurements to calibration files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Fit the cost model's coefficients to measurements, with their uncertainty.")
+
+
+@app.command()
+def serving(
+    runs: Annotated[Path, typer.Argument(help="CSV of the ML.ENERGY benchmark (steady state).")],
+    accelerator: Annotated[str, typer.Option(help="As the file names it: H100, B200.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Calibration file to write, such as h100_sxm_vllm.yaml.")],
+) -> None:
+    """Fit to steady-state serving runs; what the fit does not explain is taken from models left out."""
+    from effsim.calibrate.training_fit import write_calibration
+    from effsim.cli.progress import progress_bar
+    from effsim.validate import serving_fit
+
+    with progress_bar() as step:
+        found = serving_fit.document(runs, accelerator, step)
+    write_calibration(out, found)
+    print(f"{out}: {found['note']}")
+
+
+@app.command()
+def kernels(
+    tables: Annotated[str, typer.Argument(help="Folder of kernel tables of one system, or the name of a system of the installed aiconfigurator-core.")],
+    accelerator: Annotated[str, typer.Option(help="Catalog key, such as h200_sxm.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Calibration file to write, such as h200_sxm_vllm_kernels.yaml.")],
+) -> None:
+    """Fit to measured kernels: latencies, and power where the tables have it."""
+    from effsim.calibrate import kernel_fit, kernel_tables
+    from effsim.calibrate.training_fit import write_calibration
+    from effsim.cost.deployment import fabric_of
+    from effsim.specs import loading
+    from effsim.validate.serving_fit import start_of
+
+    folder = Path(tables) if Path(tables).is_dir() or "/" in tables else kernel_tables.installed(tables)
+    acc = loading.accelerator(accelerator)
+    node = loading.node(acc.default_node) if acc.default_node else None
+    found = kernel_tables.read(folder)
+    measured = [one for table in found.values() for one in kernel_fit.lowered(table, acc, fabric_of(acc, node))]
+    fitted, errors = kernel_fit.fit(measured, start_of(acc.name, kernels=False))
+    document = kernel_fit.calibration_document(fitted, errors, out.stem, acc, found)
+    write_calibration(out, document)
+    print(f"{out}: {document['note']}")
