@@ -83,17 +83,17 @@ def with_routing(costs: CostTable, features: Array, engine: Engine, routing: Rou
 def host_wait_s(costs: CostTable, features: Array, engine: Engine, routing: Routing) -> Any:
     """Return how long the device waits for the host in mixture layers [s], shape (iteration,).
 
-    The router's counts of tokens travel to the host before it launches the experts' kernels, so it cannot run ahead: each operation of the
-    layer starts when the one before it is done and the host has dispatched it, ``sum max(h - t, 0)`` longer than the sum of times t for a
-    host time h. What a CUDA graph captures has no host. Source: Scalable Training of Mixture-of-Experts Models with Megatron Core,
-    arXiv:2603.07685, on host-boundedness.
+    The router's counts of tokens travel to the host before it launches the experts' kernels, so it enters each layer without a lead. From
+    there it dispatches operation after operation while the device runs them, and the layer takes the longer of the two sums,
+    ``max(n h, sum t)`` for n operations of times t and a host time h; neither can be hidden behind another layer. What a CUDA graph captures
+    has no host. Source: Scalable Training of Mixture-of-Experts Models with Megatron Core, arXiv:2603.07685, on host-boundedness.
     """
     each, ahead = engine.host_time_per_operation, CAPTURED[routing.cuda_graphs]
     waiting = np.array([op.name.startswith("moe.") and not op.name.startswith(ahead) for op in costs.table.operations], dtype=float)
     if each is None or not waiting.any():
         return np.zeros(features.shape[1])
     host_s = each.value * costs.device.coefficients.host_overhead_factor
-    return (costs.count * waiting) @ np.maximum(host_s - operation_costs(costs, features).time_s, 0.0)
+    return np.maximum((costs.count * waiting) @ (host_s - operation_costs(costs, features).time_s), 0.0)
 
 
 def part_s(costs: CostTable, features: Array, *names: str) -> Any:
