@@ -28,10 +28,10 @@ Piece = tuple[float, float, float, float, float, float, float, float, float, flo
 class DecodeCosts:
     """The pieces of one step model, computed when first asked for; it may be shared by replicas."""
 
-    __slots__ = ("_pieces", "_step")
+    __slots__ = ("_pieces", "step")
 
     def __init__(self, step: StepModel) -> None:
-        self._step = step
+        self.step = step
         self._pieces: dict[int, list[Piece | None]] = {}
 
     def piece(self, decoding: int, keys: float) -> Piece:
@@ -44,7 +44,7 @@ class DecodeCosts:
 
     def _build(self, row: list[Piece | None], place: int, decoding: int) -> Piece:
         low, high = _CONTEXTS[place] * decoding, _CONTEXTS[place + 1] * decoding
-        at, after = self._step.step_at(decoding, low, ()), self._step.step_at(decoding, high, ())
+        at, after = self.step.step_at(decoding, low, ()), self.step.step_at(decoding, high, ())
         slopes = [(b - a) / (high - low) for a, b in zip(at, after, strict=True)]
         piece = row[place] = (
             high, low, at[0], slopes[0], at[1], slopes[1], at[2], slopes[2], at[3], slopes[3], at[4], slopes[4],

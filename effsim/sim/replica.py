@@ -15,6 +15,7 @@ from typing import Final
 
 from effsim.errors import SpecError
 from effsim.sim.decode import DecodeCosts
+from effsim.sim.meter import Meter
 from effsim.sim.recorder import Recorder
 from effsim.sim.request import InFlight
 from effsim.sim.setup import Cost, Pick, ReplicaSetup
@@ -27,7 +28,7 @@ MIXED: Final = 3
 STEPWISE: Final = 4
 
 
-class Replica:
+class Replica(Meter):
     """The queues, the cache and the meters of one replica.
 
     Attributes:
@@ -39,24 +40,23 @@ class Replica:
 
     __slots__ = (
         "_arrived", "_arrived_sum_s", "_at_start", "_batch", "_block_size", "_cost", "_costs", "_count", "_decoding", "_ending", "_filling",
-        "_host_w", "_iteration", "_keys", "_leg", "_most_seqs", "_needs", "_record", "_reorders", "_start_s", "_step", "_stepwise", "_token_j",
-        "_window", "_windowed_cache", "busy_s", "core_j", "end_s", "free_blocks", "idle_j", "idle_s", "idle_since_s", "index", "iterations",
-        "kv_blocks", "link_j", "members", "memory_j", "most_tokens", "pick", "preemptions", "recomputed_tokens", "setup", "static_j", "waiting",
+        "_iteration", "_keys", "_leg", "_most_seqs", "_needs", "_next_costs", "_reorders", "_start_s", "_step", "_stepwise", "_token_j",
+        "_window", "_windowed_cache", "end_s", "free_blocks", "index", "kv_blocks", "members", "most_tokens", "pick", "preemptions",
+        "recomputed_tokens", "waiting",
     )  # fmt: skip
 
     def __init__(self, index: int, setup: ReplicaSetup, pick: Pick, costs: DecodeCosts, record: Recorder) -> None:
-        self.index, self.setup, self.pick = index, setup, pick
+        super().__init__(setup, record)
+        self.index, self.pick = index, pick
         self.waiting: deque[InFlight] = deque()
         self.members: dict[int, InFlight] = {}
         self.end_s = math.inf
         self.kv_blocks = self.free_blocks = setup.kv_blocks
-        self.iterations = self.preemptions = self.recomputed_tokens = 0
-        self.busy_s = self.idle_s = self.idle_since_s = 0.0
-        self.static_j = self.core_j = self.memory_j = self.link_j = self.idle_j = 0.0
-        self._costs, self._step, self._record = costs, setup.step_model, record
+        self.preemptions = self.recomputed_tokens = 0
+        self._costs, self._step = costs, setup.step_model
+        self._next_costs: DecodeCosts | None = None
         self._block_size, self._most_seqs = setup.block_size, setup.max_num_seqs
         self._window, self._windowed_cache = setup.step_model.longest_window, setup.step_model.windowed_cache
-        self._host_w = (setup.host.busy_w - setup.host.idle_w, setup.host.psu_efficiency)
         self.most_tokens = setup.most_tokens
         self._reorders = setup.scheduler != "fcfs"
         self._leg = IDLE
@@ -84,9 +84,8 @@ class Replica:
             return
         self._arrived += 1
         self._arrived_sum_s += now_s
-        if self._leg == DECODING and self._count > 1 and len(self.members) < self._most_seqs and (self._reorders or len(self.waiting) == 1):
-            self._count, span_s = self._costs.count_until(self._decoding, self._keys, self._count, now_s - self._start_s)
-            self.end_s = self._start_s + span_s
+        if len(self.members) < self._most_seqs and (self._reorders or len(self.waiting) == 1):
+            self.cut(now_s)
 
     def advance(self, now_s: float) -> None:
         """Serve until the leg under way ends at ``now_s`` or later."""
@@ -103,6 +102,8 @@ class Replica:
     def _begin(self, now_s: float) -> None:
         """Choose the next leg."""
         self._start_s, self._arrived, self._arrived_sum_s = now_s, 0, 0.0
+        if self._next_costs is not None:
+            self._take_costs(self._next_costs)
         decoding = self._decoding
         mixed = not self._stepwise and (self.waiting or self._filling is not None) and self._begin_mixed(now_s)
         if self._stepwise:
@@ -179,32 +180,12 @@ class Replica:
 
     def _meter(self, cost: Cost, now_s: float, count: int, growth: float = 0.0) -> float:
         """Add the cost of a leg to the meters and the time bins; return its energy [J]. ``growth``: mean of the blocks it takes on its way."""
-        _, static_j, core_j, memory_j, link_j = cost
-        self.static_j += static_j
-        self.core_j += core_j
-        self.memory_j += memory_j
-        self.link_j += link_j
         self.iterations += count
         start_s = self._start_s
         length_s = now_s - start_s
-        self.busy_s += length_s
-        energy_j = static_j + core_j + memory_j + link_j
-        host_w, efficiency = self._host_w
         waiting_s = self._at_start * length_s + (self._arrived * now_s - self._arrived_sum_s)
         blocks_s = (self.kv_blocks - self.free_blocks + growth) * length_s
-        amounts = (energy_j, (energy_j + host_w * length_s) / efficiency, len(self.members) * length_s, waiting_s, blocks_s)
-        bins = self._record.bins
-        place = int(now_s / bins.width_s)
-        if place == int(start_s / bins.width_s) and place < len(bins.sums[0]):  # the usual case of TimeBins.add, which it costs much to call
-            accelerator_j, server_j, running_s, queued_s, used_s = bins.sums
-            accelerator_j[place] += amounts[0]
-            server_j[place] += amounts[1]
-            running_s[place] += amounts[2]
-            queued_s[place] += amounts[3]
-            used_s[place] += amounts[4]
-        else:
-            bins.add(start_s, now_s, amounts)
-        return energy_j
+        return self.add(cost, (start_s, now_s), (len(self.members) * length_s, waiting_s, blocks_s))
 
     def _begin_mixed(self, now_s: float) -> bool:
         """Try a leg of one iteration with prompts in it; False where there is none to be had, or requests must be looked at one by one."""
@@ -388,12 +369,72 @@ class Replica:
         for request in decoding:
             self._join(request)
 
-    def account_idle(self, now_s: float) -> None:
-        """Account for the time since nothing was under way."""
-        length_s = now_s - self.idle_since_s
-        if length_s > 0.0:
-            energy_j = self.setup.step_model.idle_power_w * length_s
-            self.idle_s += length_s
-            self.idle_j += energy_j
-            self._record.bins.add(self.idle_since_s, now_s, (energy_j, energy_j / self.setup.host.psu_efficiency, 0.0, 0.0, 0.0))
-        self.idle_since_s = now_s
+    def cut(self, now_s: float) -> None:
+        """Let the leg under way end with the iteration that is under way at ``now_s``, up to which the replica has been advanced."""
+        if self._leg == DECODING and self._count > 1:
+            self._count, span_s = self._costs.count_until(self._decoding, self._keys, self._count, now_s - self._start_s)
+            self.end_s = self._start_s + span_s
+
+    def retune(self, costs: DecodeCosts, now_s: float) -> None:
+        """Take other costs of the same model, as of another clock or power limit, from the next iteration on."""
+        self.cut(now_s)
+        self._next_costs = costs
+        if self._leg == IDLE:
+            self.account_idle(now_s)
+            self._take_costs(costs)
+
+    def _take_costs(self, costs: DecodeCosts) -> None:
+        self._costs, self._step, self._next_costs = costs, costs.step, None
+
+    def withdraw(self, request: InFlight, now_s: float) -> None:
+        """Take a request out of the queue at a time up to which the replica has been advanced."""
+        self.waiting.remove(request)
+        self._arrived -= 1
+        self._arrived_sum_s -= now_s
+        self.cut(now_s)
+
+    def evict_all(self, now_s: float) -> list[InFlight]:
+        """Stop at once: return all requests, running ones in the order of admission before those that wait, their cache lost.
+
+        The iteration under way is lost; what it has drawn, its energy by the share of its time, counts for its requests all the same.
+        What a request has generated before stays with it, and is to be computed again with its prompt.
+        """
+        self.advance(now_s)
+        if self._leg == DECODING:
+            self._stop_decoding(now_s)
+        elif self._leg in {MIXED, STEPWISE}:
+            token_j = self._meter(_part(self._cost, (now_s - self._start_s) / self._cost[0]), now_s, 0) / self._count
+            self._token_j += token_j if self._leg == MIXED else 0.0
+            for request, new in self._batch:
+                request.energy_j += token_j * new
+        self._spread(now_s)
+        evicted = [*self.members.values(), *self.waiting]
+        for request in self.members.values():
+            request.computed = request.blocks = 0
+            request.remaining = request.prompt_tokens + request.generated
+        self.members.clear()
+        self.waiting.clear()
+        self.free_blocks, self._stepwise = self.kv_blocks, False
+        if self._leg != IDLE:
+            self._leg, self.end_s, self.idle_since_s, self._token_j = IDLE, math.inf, now_s, 0.0
+        if self._next_costs is not None:
+            self._take_costs(self._next_costs)
+        return evicted
+
+    def _stop_decoding(self, now_s: float) -> None:
+        """End a run of iterations with a part of one."""
+        self.cut(now_s)
+        decoding, done = self._decoding, self._count - 1
+        span_s = self._costs.duration_s(decoding, self._keys, done)
+        whole = self._costs.run(decoding, self._keys, done, self._record.inter_token)
+        last = self._costs.cost(decoding, self._keys + decoding * done)
+        part = _part(last, (now_s - self._start_s - span_s) / last[0])
+        cost = (whole[0] + part[0], whole[1] + part[1], whole[2] + part[2], whole[3] + part[3], whole[4] + part[4])
+        self._token_j += self._meter(cost, now_s, done) / decoding
+        self._iteration += done
+        self._keys += decoding * done
+
+
+def _part(cost: Cost, share: float) -> Cost:
+    time_s, static_j, core_j, memory_j, link_j = cost
+    return time_s * share, static_j * share, core_j * share, memory_j * share, link_j * share

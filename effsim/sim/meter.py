@@ -1,0 +1,105 @@
+"""What a replica draws: energy of its legs and of its rest, added up and spread over the time bins of a run."""
+
+from typing import Final
+
+from effsim.sim.recorder import Recorder
+from effsim.sim.setup import Cost, ReplicaSetup
+
+IDLE: Final = "idle"
+
+
+class Meter:
+    """The joules and seconds of one replica, by what they are spent on.
+
+    Attributes:
+        static_j: Of the accelerators while they serve; ``core_j``, ``memory_j`` and ``link_j`` likewise [J].
+        busy_s: Time in iterations.
+        rest_s: Time without any, by state: idle, and what :meth:`rest` names.
+        rest_j: Energy of the accelerators in it.
+        host_j: Of hosts above their floor, idle and fans, in iterations and at rest; before the loss of the supply.
+    """
+
+    __slots__ = (
+        "_host_w", "_record", "_rest_w", "busy_s", "core_j", "host_j", "idle_since_s", "iterations", "link_j", "memory_j", "rest_j", "rest_s", "setup",
+        "state", "static_j",
+    )  # fmt: skip
+
+    def __init__(self, setup: ReplicaSetup, record: Recorder) -> None:
+        self.setup, self._record = setup, record
+        self.static_j = self.core_j = self.memory_j = self.link_j = self.host_j = 0.0
+        self.busy_s = self.idle_since_s = 0.0
+        self.iterations = 0
+        self.state = IDLE
+        self.rest_s, self.rest_j = {IDLE: 0.0}, {IDLE: 0.0}
+        self._rest_w = (setup.step_model.idle_power_w, 0.0)
+        self._host_w = (setup.host.busy_w - setup.host.idle_w, setup.host.psu_efficiency)
+
+    @property
+    def idle_s(self) -> float:
+        """Time at rest in any state."""
+        return sum(self.rest_s.values())
+
+    @property
+    def idle_j(self) -> float:
+        """Energy at rest in any state [J]."""
+        return sum(self.rest_j.values())
+
+    def add(self, cost: Cost, span_s: tuple[float, float], levels_s: tuple[float, float, float]) -> float:
+        """Add a leg of iterations; return its energy [J].
+
+        Args:
+            cost: Of the leg.
+            span_s: Its start and end.
+            levels_s: Sequences running and waiting and KV blocks taken, each times seconds.
+        """
+        _, static_j, core_j, memory_j, link_j = cost
+        self.static_j += static_j
+        self.core_j += core_j
+        self.memory_j += memory_j
+        self.link_j += link_j
+        start_s, now_s = span_s
+        length_s = now_s - start_s
+        self.busy_s += length_s
+        energy_j = static_j + core_j + memory_j + link_j
+        host_w, efficiency = self._host_w
+        self.host_j += host_w * length_s
+        server_j = (energy_j + host_w * length_s) / efficiency
+        bins = self._record.bins
+        place = int(now_s / bins.width_s)
+        if place == int(start_s / bins.width_s) and place < len(bins.sums[0]):  # the usual case of TimeBins.add, which it costs much to call
+            accelerator_j, servers_j, running_s, waiting_s, blocks_s = bins.sums
+            accelerator_j[place] += energy_j
+            servers_j[place] += server_j
+            running_s[place] += levels_s[0]
+            waiting_s[place] += levels_s[1]
+            blocks_s[place] += levels_s[2]
+        else:
+            bins.add(start_s, now_s, (energy_j, server_j, *levels_s))
+        return energy_j
+
+    def account_idle(self, now_s: float) -> None:
+        """Account for the time since nothing was under way."""
+        length_s = now_s - self.idle_since_s
+        if length_s > 0.0:
+            accelerators_w, host_w = self._rest_w
+            energy_j = accelerators_w * length_s
+            self.rest_s[self.state] += length_s
+            self.rest_j[self.state] += energy_j
+            self.host_j += host_w * length_s
+            self._record.bins.add(self.idle_since_s, now_s, (energy_j, (energy_j + host_w * length_s) / self._host_w[1], 0.0, 0.0, 0.0))
+        self.idle_since_s = now_s
+
+    def rest(self, state: str, now_s: float, accelerators_w: float | None = None, host_w: float = 0.0) -> None:
+        """Change what a replica that does nothing draws from a time on.
+
+        Args:
+            state: Name under which time and energy are counted, such as idle, loading or off.
+            now_s: From when on; what was before is accounted for.
+            accelerators_w: Of all accelerators [W]; None: their idle power.
+            host_w: Above the host's floor of idle power and fans [W]; negative where that is saved too.
+        """
+        self.account_idle(now_s)
+        self.state = state
+        self._rest_w = (self.setup.step_model.idle_power_w if accelerators_w is None else accelerators_w, host_w)
+        self.rest_s.setdefault(state, 0.0)
+        self.rest_j.setdefault(state, 0.0)
