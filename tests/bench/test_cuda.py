@@ -78,6 +78,7 @@ def device(monkeypatch):
         __version__="0", cuda=cuda, version=SimpleNamespace(hip=None), device=lambda name: name, manual_seed=lambda seed: None, randn=missing, randint=missing,
         backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False)), bfloat16=None, float32=None, float16=None, float8_e4m3fn=None, int8=None,
     )  # fmt: skip
+    cuda.get_device_capability = lambda device: (9, 0)
     monkeypatch.setattr(torch_device, "module", lambda name: torch)
     monkeypatch.setattr(Event, "now_ms", 0.0)
     monkeypatch.setattr(Recording, "forbidden", False)

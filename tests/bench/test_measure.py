@@ -43,6 +43,21 @@ def test_short_runs_are_repeated_within_a_sample():
     assert row.calls_per_sample == 200
 
 
+def test_an_accelerator_is_looked_at_while_it_works():
+    log = []
+
+    class Queue(Scripted):
+        large = True
+
+        def synchronize(self):
+            log.append("wait")
+
+    opened = instruments(Queue([0.01]))
+    opened.watch.look = lambda: log.append("look") or {}
+    measure(Case("gemm", {"m": 1}), Work(lambda: log.append("run"), "nothing"), opened, TINY)
+    assert log[-7:] == ["run"] * 5 + ["look", "wait"]  # 50 ms of it
+
+
 def test_without_a_meter_energy_is_blank():
     row = measure(Case("gemm", {"m": 1}), Work(lambda: None, "nothing"), instruments(), dataclasses.replace(TINY, window_s=0.01))
     assert (row.energy_j, row.power_w, row.window_s, row.metered) == (None, None, None, ())

@@ -84,6 +84,15 @@ def test_removing_neurons_is_setting_them_to_zero(fraction):
     np.testing.assert_allclose(small.logits(x), dataclasses.replace(network, weights=(network.weights[0], silent)).logits(x), rtol=1e-4, atol=1e-5)
 
 
+def test_a_neuron_that_nothing_listens_to_goes_first():
+    network = initial((9, 7, 3), 4)
+    first, last = (matrix.copy() for matrix in network.weights)
+    first[5] *= 100.0
+    last[:, 5] = 0.0
+    small = prune_neurons(dataclasses.replace(network, weights=(first, last)), 0.1)
+    assert (small.weights[0] == np.delete(first, 5, axis=0)).all()
+
+
 def test_eight_bits_err_by_half_a_step_at_most():
     network = initial((30, 20, 5), 3)
     whole = Quantized(network)

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from effsim.cli import app
+from effsim.cost.device import prior_for
 from effsim.experiments.classifier import Recipe, split
 from effsim.experiments.prediction import predict, this_processor
 from effsim.experiments.pruning import Settings, closing, run, table
@@ -94,13 +95,12 @@ def test_the_prediction_grows_with_the_batch_and_shrinks_with_the_network():
 
 
 def test_this_processor_has_the_rates_that_it_reaches(monkeypatch):
-    """A product of 1024 in 0.1 s at an efficiency of one half is a peak of 43 GFLOP/s."""
-    opened = instruments()
+    """A product of 1024 and a read of 64 MiB, in 0.1 s each, are the peaks times the efficiencies that the class is expected to have."""
+    opened, base = instruments(), accelerator("xeon_8480_plus")
     monkeypatch.setattr(type(opened.device), "seconds", lambda self, run, samples: [0.1] * samples)
-    found = this_processor(opened, TINY)
-    assert found.peak["fp32"].value == pytest.approx(2.0 * 1024**3 / 0.1 / 0.5)
-    assert found.memory_bandwidth.value == pytest.approx(64 * 2**20 / 0.1 / 0.75)
-    base = accelerator("xeon_8480_plus")
+    found, expected = this_processor(opened, TINY), prior_for(base, "none").median
+    assert found.peak["fp32"].value * expected.gemm_efficiency == pytest.approx(2.0 * 1024**3 / 0.1)
+    assert found.memory_bandwidth.value * expected.memory_efficiency == pytest.approx(64 * 2**20 / 0.1)
     assert found.tdp.value / found.compute_units == pytest.approx(base.tdp.value / base.compute_units)
 
 

@@ -16,6 +16,7 @@ CANDIDATES: Final = {
     "rocm": ("fp32", "bf16", "fp16", "fp8", "int8"),
 }
 PROBE: Final = (64, 64, 64)
+AMPERE: Final = 8  # compute capability from which NVIDIA's matrix units know TF32 (CUDA C++ Programming Guide)
 RECORDING_WARM_UPS: Final = 3
 MPS_SAMPLE_S: Final = 0.02  # a wait for the device takes tenths of a millisecond and is in each sample
 
@@ -42,6 +43,8 @@ class TorchDevice(Device):
         self.dtypes = tuple(dtype for dtype in CANDIDATES[self.facts.kind] if self._multiplies(dtype))
 
     def _multiplies(self, dtype: str) -> bool:
+        if dtype == "tf32" and self.torch.cuda.get_device_capability(self.device)[0] < AMPERE:
+            return False  # such a GPU multiplies in fp32 then, without a word
         try:
             self.gemm(PROBE, dtype)[0]()
             self.synchronize()
