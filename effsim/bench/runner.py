@@ -43,15 +43,16 @@ def run_benchmarks(instruments: Instruments, settings: Settings, output: Path, w
     Args:
         instruments: Device, conditions and meter.
         settings: How long and how well.
-        output: Run file; one that was interrupted, of the same machine, versions and settings, is continued.
+        output: Run file; one that was interrupted or has fewer kernels, of the same machine, versions and settings, is continued.
         watcher: Is told of the progress.
         overwrite: Whether to begin anew over what ``output`` holds.
 
     Raises:
         SpecError: ``output`` holds a finished run, or that of another machine; or it cannot be written; or a kernel does not exist.
     """
-    run = _begin(instruments, settings, output, overwrite=overwrite)
-    todo = [planned for planned in plan(instruments.device, settings) if planned.case.key not in {row.key for row in run.rows}]
+    wanted = plan(instruments.device, settings)
+    run = _begin(instruments, settings, output, {planned.case.key for planned in wanted}, overwrite=overwrite)
+    todo = [planned for planned in wanted if planned.case.key not in {row.key for row in run.rows}]
     for limit_w in settings.power_limits_w:  # what the driver refuses is said before anything is measured
         with power_limited(instruments.device, limit_w):
             pass
@@ -71,7 +72,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _begin(instruments: Instruments, settings: Settings, output: Path, *, overwrite: bool) -> Run:
+def _begin(instruments: Instruments, settings: Settings, output: Path, wanted: set[str], *, overwrite: bool) -> Run:
     device = instruments.device
     fresh = Run(
         effsim_version=__version__,
@@ -88,13 +89,14 @@ def _begin(instruments: Instruments, settings: Settings, output: Path, *, overwr
     if overwrite or not output.exists():
         return fresh
     found = read_run(output)
-    if found.status == "complete":
+    if found.status == "complete" and wanted <= {row.key for row in found.rows} | {one["case"] for one in found.skipped}:
         raise SpecError(f"--output: {output} holds a finished run of {found.updated}; give another name, or --overwrite")
     differing = [name for name in SAME if getattr(found, name) != getattr(fresh, name)]
     differing += [f"settings.{name}" for name in fresh.settings if name not in FREE and found.settings.get(name) != fresh.settings[name]]
     if differing:
-        raise SpecError(f"--output: {output} holds an interrupted run that differs in {', '.join(differing)}; give another name, or --overwrite")
-    return dataclasses.replace(found, status="running", meter=fresh.meter, skipped=())
+        raise SpecError(f"--output: {output} holds a run that differs in {', '.join(differing)}; give another name, or --overwrite")
+    left = tuple(one for one in found.skipped if one["case"] not in wanted)
+    return dataclasses.replace(found, status="running", settings=fresh.settings, meter=fresh.meter, skipped=left)
 
 
 def _plain(settings: Settings) -> dict[str, object]:

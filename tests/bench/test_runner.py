@@ -70,6 +70,14 @@ def test_a_finished_run_is_not_written_over_unasked(tmp_path):
     assert run_benchmarks(instruments(), FEW, path, overwrite=True).status == "complete"
 
 
+def test_a_finished_run_of_some_kernels_takes_others_in(tmp_path):
+    path = tmp_path / "run.json"
+    some = run_benchmarks(instruments(), dataclasses.replace(FEW, only=("launch",)), path)
+    both = run_benchmarks(instruments(), FEW, path)
+    assert both.rows[: len(some.rows)] == some.rows
+    assert sorted(kinds(both)) == sorted(ORDER)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -83,7 +91,7 @@ def test_the_run_of_another_machine_or_version_is_not_continued(tmp_path, change
     path = tmp_path / "run.json"
     whole = run_benchmarks(instruments(), FEW, path)
     write_run(path, dataclasses.replace(whole, status="interrupted", **change))
-    with pytest.raises(SpecError, match=f"interrupted run that differs in {named}"):
+    with pytest.raises(SpecError, match=f"holds a run that differs in {named}"):
         run_benchmarks(instruments(), FEW, path)
 
 
