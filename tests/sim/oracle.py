@@ -141,7 +141,7 @@ def simulate(trace, setups, router="round_robin", concurrency=None, *, pieces=Fa
                 request.arrival_s = now_s
             able = [replica for replica in replicas if replica.setup.refusal(request) is None]
             if able:
-                able[route(able, routed)].receive(request, now_s)
+                able[route(able, request, routed, 0)].receive(request, now_s)
                 routed += 1
             else:
                 dropped.append(request.id)

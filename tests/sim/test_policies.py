@@ -50,10 +50,13 @@ def test_route_is_pure_and_within(linear_step, name, loads, routed):
     for replica, load in zip(replicas, loads, strict=True):
         for number in range(load):
             replica.receive(InFlight(number, 0.0, 1, 1), 0.0)
-    place = policy("route", name)(replicas, routed)
+    newcomer = InFlight(99, 0.0, 3, 2)
+    before = snapshot([newcomer])
+    place = policy("route", name)(replicas, newcomer, routed, 7)
     assert type(place) is int
     assert 0 <= place < len(replicas)
-    assert policy("route", name)(replicas, routed) == place
+    assert policy("route", name)(replicas, newcomer, routed, 7) == place
+    assert snapshot([newcomer]) == before
     assert [replica.outstanding for replica in replicas] == loads
 
 
@@ -66,5 +69,5 @@ def test_shortest_first_and_fcfs_differ_on_a_long_head():
 def test_least_outstanding_prefers_the_idle(linear_step):
     replicas = [replica_of(linear_step(), index) for index in range(3)]
     replicas[0].receive(InFlight(0, 0.0, 1, 1), 0.0)
-    assert policy("route", "least_outstanding")(replicas, 0) == 1
-    assert [policy("route", "round_robin")(replicas, routed) for routed in range(4)] == [0, 1, 2, 0]
+    assert policy("route", "least_outstanding")(replicas, InFlight(1, 0.0, 1, 1), 0, 0) == 1
+    assert [policy("route", "round_robin")(replicas, InFlight(1, 0.0, 1, 1), routed, 0) for routed in range(4)] == [0, 1, 2, 0]

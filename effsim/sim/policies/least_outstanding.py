@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from effsim.sim.replica import Replica
+from effsim.sim.request import InFlight
 
 
-def route(replicas: Sequence[Replica], routed: int) -> int:
+def route(replicas: Sequence[Replica], request: InFlight, routed: int, seed: int) -> int:
     """Return the place of the replica with the fewest waiting and running requests; of equals the first."""
-    return min(range(len(replicas)), key=lambda place: replicas[place].outstanding)
+    counts = [len(replica.waiting) + len(replica.members) for replica in replicas]
+    return counts.index(min(counts))

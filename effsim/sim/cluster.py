@@ -1,0 +1,84 @@
+"""The replicas of a serving run, and what became of its requests."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from effsim.sim.decode import DecodeCosts
+from effsim.sim.log import RequestLog
+from effsim.sim.options import Progress, ServingOptions
+from effsim.sim.recorder import Recorder
+from effsim.sim.registry import policy, reads_replicas
+from effsim.sim.replica import Replica
+from effsim.sim.request import InFlight
+from effsim.sim.setup import ReplicaSetup
+from effsim.workload.traces import Trace
+
+PROGRESS_INTERVAL_S: Final = 0.2
+ARRIVALS_AT_ONCE: Final = 65_536  # turned into Python numbers together
+
+
+class Cluster:
+    """Replicas behind a router.
+
+    Attributes:
+        dropped: Request number -> the request that was not served, and why.
+        routed: Requests placed so far.
+    """
+
+    def __init__(self, requests: Trace, setups: Sequence[ReplicaSetup], options: ServingOptions, progress: Progress | None) -> None:
+        self.requests, self.seed = requests, options.seed
+        self.log = RequestLog(keep=options.keep_requests, limits=options.limits, sink=options.sink)
+        self.recorder = Recorder(options.bin_s, options.max_bins, self.log.add)
+        self.route = policy("route", options.router)
+        self.reads_replicas = reads_replicas(options.router)
+        costs = {id(setup.step_model): DecodeCosts(setup.step_model) for setup in setups}
+        self.replicas = [
+            Replica(index, setup, policy("pick", setup.scheduler), costs[id(setup.step_model)], self.recorder) for index, setup in enumerate(setups)
+        ]
+        self.most_tokens = min(setup.most_tokens for setup in setups)
+        self.dropped: dict[int, tuple[InFlight, str]] = {}
+        self.routed = 0
+        self._progress, self._due_s = progress, 0.0
+
+    def report(self) -> None:
+        """Tell how far the run is, now and then."""
+        if self._progress is not None and time.monotonic() >= self._due_s:
+            self._progress(self.log.completed + len(self.dropped), len(self.requests))
+            self._due_s = time.monotonic() + PROGRESS_INTERVAL_S
+
+    def arrivals(self) -> Iterator[InFlight]:
+        """Yield the requests in the order of their arrival."""
+        trace = self.requests
+        for first in range(0, len(trace), ARRIVALS_AT_ONCE):
+            part = slice(first, first + ARRIVALS_AT_ONCE)
+            columns = (trace.arrival_s[part].tolist(), trace.prompt_tokens[part].tolist(), trace.output_tokens[part].tolist())
+            for number, (arrival_s, prompt, output) in enumerate(zip(*columns, strict=True), start=first):
+                yield InFlight(number, arrival_s, prompt, output)
+
+    def drop(self, request: InFlight, reason: str) -> None:
+        """Count a request as not served."""
+        self.dropped[request.id] = (request, reason)
+
+    def place(self, request: InFlight, now_s: float) -> Replica | None:
+        """Give a request to a replica that can serve it, or drop it with the reason."""
+        replicas: Sequence[Replica] = self.replicas
+        if request.kv_tokens > self.most_tokens:
+            replicas = [one for one in self.replicas if one.setup.refusal(request) is None]
+        if not replicas:
+            self.drop(request, str(self.replicas[0].setup.refusal(request)))
+            return None
+        return self.give(request, replicas, now_s)
+
+    def give(self, request: InFlight, replicas: Sequence[Replica], now_s: float) -> Replica:
+        """Let the router choose one of some replicas, and queue the request there."""
+        if self.reads_replicas:
+            for replica in replicas:
+                if replica.end_s < now_s:
+                    replica.advance(now_s)
+        chosen: Replica = replicas[self.route(replicas, request, self.routed, self.seed)]
+        if chosen.end_s < now_s:
+            chosen.advance(now_s)
+        chosen.receive(request, now_s)
+        self.routed += 1
+        return chosen
