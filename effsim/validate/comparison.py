@@ -91,6 +91,7 @@ class SuiteResult:
         comparisons: One per row and quantity.
         skipped: Rows without a comparison.
         notes: What a reader must know about the rows.
+        headline: The split that is drawn and counts for worst rows, where a row is predicted under several; empty: all.
     """
 
     name: str
@@ -100,6 +101,7 @@ class SuiteResult:
     comparisons: tuple[Comparison, ...]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    headline: str = ""
 
 
 def of_estimate(estimate: Any, named: dict[str, tuple[str, str, float]], **common: Any) -> list[Comparison]:

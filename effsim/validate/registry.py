@@ -3,6 +3,9 @@
 import importlib
 import pkgutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
 from types import ModuleType
 
 from effsim.catalog import suggest
@@ -26,12 +29,13 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"{suites.__name__}.{name}")
 
 
-def run_suites(context: Context, chosen: Sequence[str] = ()) -> list[SuiteResult]:
+def run_suites(context: Context, chosen: Sequence[str] = (), workers: int = 2) -> list[SuiteResult]:
     """Return what each suite finds; one whose measurements are not there is there too, with the reason.
 
     Args:
         context: Data, calibration and what suites need of other layers.
         chosen: Names; empty: all.
+        workers: Processes; a script that calls this needs the usual ``if __name__ == "__main__":``.
 
     Raises:
         UnknownNameError: No such suite.
@@ -41,12 +45,18 @@ def run_suites(context: Context, chosen: Sequence[str] = ()) -> list[SuiteResult
     if strange is not None:
         raise UnknownNameError(f"suite: unknown {strange!r}; {suggest(strange, known)}allowed: {', '.join(known)}")
     wanted = [name for name in known if not chosen or name in chosen]
-    found = []
-    for index, name in enumerate(wanted):
-        if context.progress is not None:
-            context.progress(_module(name).TITLE, index / len(wanted))
-        found.append(_run(name, context))
-    return found
+    quiet, found = replace(context, progress=None), dict[str, SuiteResult]()
+    with ProcessPoolExecutor(max(1, min(workers, len(wanted))), mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_run, name, quiet): name for name in wanted}
+        try:
+            for future in as_completed(futures):
+                found[futures[future]] = future.result()
+                if context.progress is not None:
+                    context.progress(f"{len(found)} of {len(wanted)} suites", len(found) / len(wanted))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [found[name] for name in wanted]
 
 
 def _run(name: str, context: Context) -> SuiteResult:

@@ -1,23 +1,36 @@
 """Steady-state serving beside the ML.ENERGY benchmark v3: latency, power, energy per token, and the choice of a configuration."""
 
+from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
 from effsim.errors import SpecError
-from effsim.validate.comparison import PRIOR_ONLY, Comparison, Skipped, SuiteResult
+from effsim.validate.comparison import Comparison, Skipped, SuiteResult
 from effsim.validate.context import Context, half_as_sure
-from effsim.validate.mlenergy import predictions
+from effsim.validate.mlenergy import read
+from effsim.validate.serving_fit import tiers
 
 ORDER: Final = 1
 TITLE: Final = "Serving in steady state (ML.ENERGY v3)"
 SOURCE: Final = "ML.ENERGY leaderboard v3, vLLM 0.11.1 on H100 SXM and B200; https://ml.energy/leaderboard"
 FILE: Final = "mlenergy_v3_given.csv"
 UNITS: Final = {"itl_s": "s", "tpot_s": "s", "power_w": "W", "energy_per_output_token_j": "J"}
+SPLITS: Final = {
+    "data sheet": "1 data sheet only",
+    "engine prior": "2 with what is known of vLLM",
+    "kernels": "3 with kernel tables",
+    "other accelerator": "leave one GPU out",
+    "other models": "leave one model out",
+}
+"""Tier of :func:`effsim.validate.serving_fit.tiers` -> split of the report."""
+HEADLINE: Final = SPLITS["other models"]
 
 
 def run(context: Context) -> SuiteResult:
-    """Return ITL, TPOT, power and energy per output token of every row in which the GPU did not wait for the host.
+    """Return ITL, TPOT, power and energy per output token of every row in which the GPU did not wait for the host, by tier.
+
+    With ``calibration="none"`` only the tier of data sheets is kept.
 
     Raises:
         SpecError: The rows are not there.
@@ -25,18 +38,34 @@ def run(context: Context) -> SuiteResult:
     path = context.find(FILE)
     if path is None:
         raise SpecError(f"{FILE}: not found; name its folder with --data or in EFFSIM_DATA")
-    rows = predictions(path, "none")
+    return of_rows(path, only_datasheet=context.calibration == "none")
+
+
+def of_rows(path: Path, *, only_datasheet: bool = False) -> SuiteResult:
+    """Return the suite's result for a CSV of the benchmark.
+
+    Args:
+        path: Rows of the benchmark.
+        only_datasheet: Leave the other tiers out.
+    """
+    rows = tiers(path)
+    if only_datasheet:
+        rows = rows[rows.tier == "data sheet"]
+    bound = read(path)
+    waiting = bound[bound.host_bound != 0]
     return SuiteResult(
         name="mlenergy",
         title=TITLE,
         source=SOURCE,
-        basis="Data sheets and priors by class of device; nothing fitted to these rows.",
-        comparisons=tuple(comparisons(rows, PRIOR_ONLY)),
-        skipped=tuple(Skipped("mlenergy", row_name(row), str(row["refused"])) for row in rows[rows.refused.notna()].to_dict(orient="records")),
+        basis="Each prediction is blind to the model that it predicts: data sheet only; with priors of vLLM; with kernel tables of the GPU (no serving data); "
+        "with serving runs of every other model on the GPU (leave one model out); with the fit of the other GPU (leave one GPU out).",
+        comparisons=tuple(comparisons(rows)),
+        skipped=tuple(Skipped("mlenergy", row_name(row), "the GPU waited for the host") for row in waiting.to_dict(orient="records")),
         notes=(
-            "Rows in which the GPU waited for the host are left out. The prompt length is an estimate: the source does not state it.",
+            "The prompt length is an estimate: the source does not state it.",
             "A choice is among all measured configurations (GPU, count, batch) of a model and a task.",
         ),
+        headline=SPLITS["data sheet"] if only_datasheet else HEADLINE,
     )
 
 
@@ -44,34 +73,32 @@ def row_name(row: dict[Any, Any]) -> str:
     """Return what identifies a row.
 
     >>> row_name({"model_id": "a/b", "task": "chat", "gpu": "H100", "num_gpus": 2, "avg_batch_size": 7.99})
-    'b, chat, 2 x H100, batch 8'
+    'a/b chat 2 x H100, batch 8'
     """
-    return f"{str(row['model_id']).rsplit('/', 1)[-1]}, {row['task']}, {row['num_gpus']} x {row['gpu']}, batch {row['avg_batch_size']:.0f}"
+    return f"{row['model_id']} {row['task']} {row['num_gpus']} x {row['gpu']}, batch {row['avg_batch_size']:.0f}"
 
 
-def comparisons(rows: pd.DataFrame, split: str) -> list[Comparison]:
-    """Return the comparisons of a table of :func:`effsim.validate.mlenergy.predictions`; rows that were refused have none.
-
-    Args:
-        rows: With ``measured_*``, ``predicted_*``, ``low_*`` and ``high_*`` (90 %) for each output.
-        split: What the predictions were allowed to see.
-    """
+def comparisons(rows: pd.DataFrame) -> list[Comparison]:
+    """Return the comparisons of a table of :func:`effsim.validate.serving_fit.tiers`."""
     found = []
-    for row in rows[rows.refused.isna()].to_dict(orient="records"):
-        for name, unit in UNITS.items():
-            predicted, low, high = (float(row[f"{part}_{name}"]) for part in ("predicted", "low", "high"))
-            common = {"suite": "mlenergy", "cell": f"{row['gpu']} {row['kind']}", "row": row_name(row), "quantity": name, "unit": unit, "split": split}
-            low_50, high_50 = half_as_sure(predicted, low, high)
-            found.append(
-                Comparison(
-                    **common,
-                    measured=float(row[f"measured_{name}"]),
-                    predicted=predicted,
-                    low_50=low_50,
-                    high_50=high_50,
-                    low_90=low,
-                    high_90=high,
-                    group=f"{row['model_id']} {row['task']}",
-                )
+    for row in rows.to_dict(orient="records"):
+        predicted, low, high = float(row["predicted"]), float(row["low"]), float(row["high"])
+        low_50, high_50 = half_as_sure(predicted, low, high)
+        found.append(
+            Comparison(
+                suite="mlenergy",
+                cell=f"{str(row['gpu']).removesuffix('_sxm').upper()} {row['kind']}",
+                row=f"{row['configuration']}, batch {row['batch']:.0f}",
+                quantity=str(row["output"]),
+                unit=UNITS[str(row["output"])],
+                measured=float(row["measured"]),
+                predicted=predicted,
+                low_50=low_50,
+                high_50=high_50,
+                low_90=low,
+                high_90=high,
+                split=SPLITS[str(row["tier"])],
+                group=str(row["configuration"]).rsplit(" ", 3)[0],
             )
+        )
     return found

@@ -17,6 +17,7 @@ SOURCE: Final = (
 )
 FITTED: Final = "fitted to these rows"
 UNSEEN: Final = "calibrated on other configurations"
+ALL_FITTED: Final = "megatron_sc21"
 OLDER: Final = "older release of the software"
 
 
@@ -31,6 +32,10 @@ def run(context: Context) -> SuiteResult:
     fitted = set() if context.calibration == "none" else {one.record for plan in PLANS for group in split(plan, cases)[0] for one in group}
     known = {(plan.accelerator, plan.engine) for plan in PLANS} if context.calibration != "none" else set()
     valid = rows[rows.skipped.isna() & rows.refused.isna()]
+    found = [_comparison(row, _split(row, fitted, known)) for row in valid.to_dict(orient="records")]
+    if context.calibration != "none":  # every row of this source calibrates: beside the fit, what stands without it
+        alone = predictions([one for one in cases if one.family == ALL_FITTED and one.skipped is None], "none")
+        found += [_comparison(row, PRIOR_ONLY) for row in alone[alone.refused.isna()].to_dict(orient="records")]
     return SuiteResult(
         name="training",
         title=TITLE,
@@ -38,7 +43,7 @@ def run(context: Context) -> SuiteResult:
         basis="One calibration per accelerator and engine; every second configuration calibrates, the others validate; where there is none, priors only."
         if known
         else "Data sheets and priors by class of device; nothing fitted to these rows.",
-        comparisons=tuple(_comparison(row, _split(row, fitted, known)) for row in valid.to_dict(orient="records")),
+        comparisons=tuple(found),
         skipped=tuple(_skipped(rows)),
         notes=("A run that seems not to fit by the memory model is timed all the same.",),
     )

@@ -14,7 +14,7 @@ from effsim.catalog import find
 from effsim.documents import dump_yaml
 from effsim.errors import EffSimError, SpecError
 from effsim.validate.comparison import PRIOR_ONLY, Comparison, Skipped, SuiteResult
-from effsim.validate.context import Context, half_as_sure
+from effsim.validate.context import Context, Simulate, half_as_sure
 
 ORDER: Final = 2
 TITLE: Final = "Request logs of vLLM, replayed"
@@ -41,7 +41,7 @@ def run(context: Context) -> SuiteResult:
     left: list[Skipped] = []
     for one in sorted(path.parent for path in folder.glob("*/meta.json")):
         try:
-            found += _replayed(one, context)
+            found += _replayed(one, context.simulate, context.calibration)
         except EffSimError as error:
             left.append(Skipped("vllm_logs", one.name, str(error)))
     return SuiteResult(
@@ -57,6 +57,15 @@ def run(context: Context) -> SuiteResult:
             "More requests come than the card serves, so that TTFT is mostly waiting: it holds the error of the throughput several times over.",
         ),
     )
+
+
+ASYNCHRONOUS_SINCE: Final = (0, 14)  # asynchronous scheduling by default
+
+
+def _engine(version: str) -> str:
+    """Return the catalog's engine for a version of vLLM."""
+    parts = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return "vllm-async" if parts >= ASYNCHRONOUS_SINCE else "vllm"
 
 
 def measured_requests(path: Path) -> pd.DataFrame:
@@ -97,19 +106,22 @@ def scenario_of(folder: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
         "precision": {"bfloat16": "bf16", "float16": "fp16"}.get(engine["dtype"], "bf16"),
         "fleet": [{"accelerator": key, "replicas": engine["data_parallel_size"], "parallelism": {"tensor": engine["tensor_parallel_size"]}}],
         "workload": {"trace": TRACE},
-        "engine": {"name": "vllm", "max_num_seqs": engine["max_num_seqs"], "max_num_batched_tokens": engine["max_num_batched_tokens"]},
+        "engine": {
+            "name": _engine(str(meta.get("vllm_version", ""))),
+            "max_num_seqs": engine["max_num_seqs"],
+            "max_num_batched_tokens": engine["max_num_batched_tokens"],
+        },
     }
 
 
-def _replayed(folder: Path, context: Context) -> list[Comparison]:
+def _replayed(folder: Path, simulate: Simulate, calibration: str) -> list[Comparison]:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     measured = measured_requests(folder / "requests.jsonl")
     with tempfile.TemporaryDirectory() as scratch:
         measured[["arrival_s", "prompt_tokens", "output_tokens"]].to_csv(Path(scratch) / TRACE, index=False)
         path = Path(scratch) / "scenario.yaml"
-        path.write_text(dump_yaml(scenario_of(folder, meta) | {"calibration": context.calibration}), encoding="utf-8")
-        assert context.simulate is not None  # run() has refused
-        ends = {end: _figures(context.simulate(path, end)) for end in (FAST, MEDIAN, SLOW)}
+        path.write_text(dump_yaml(scenario_of(folder, meta) | {"calibration": calibration}), encoding="utf-8")
+        ends = {end: _figures(simulate(path, end)) for end in (FAST, MEDIAN, SLOW)}
     seen = _measured_figures(measured, folder / "timeseries.csv")
     return [_comparison(folder.name, name, seen[name], {end: figures[name] for end, figures in ends.items()}) for name in seen]
 
