@@ -197,7 +197,7 @@ def test_inter_token_quantile_matches_the_steady_step(linear_step):
 
 
 def test_progress_ends_with_all(linear_step, monkeypatch):
-    monkeypatch.setattr("effsim.sim.serving.PROGRESS_INTERVAL_S", 0.0)
+    monkeypatch.setattr("effsim.sim.cluster.PROGRESS_INTERVAL_S", 0.0)
     seen = []
     simulate_serving(trace([(0.0, 1, 2)] * 3), [ReplicaSetup(linear_step(), max_num_seqs=1)], progress=lambda done, total: seen.append((done, total)))
     assert seen == [(0, 3), (3, 3)]

@@ -8,5 +8,5 @@ from effsim.sim.request import InFlight
 
 def route(replicas: Sequence[Replica], request: InFlight, routed: int, seed: int) -> int:
     """Return the place of the replica with the fewest waiting and running requests; of equals the first."""
-    counts = [len(replica.waiting) + len(replica.members) for replica in replicas]
+    counts = [replica.outstanding for replica in replicas]
     return counts.index(min(counts))
