@@ -117,6 +117,11 @@ def test_routing_touches_what_it_says():
     assert case.whole("fullest_expert") == max(rows)
     assert case.whole("touched_experts") == sum(count > 0 for count in rows)
     assert max(rows) <= 16  # a token picks an expert once
+    few = grouped_gemm.case((2, 64, 2, 4, 8), "bf16")
+    touched = few.whole("touched_experts")
+    assert 2 <= touched <= 4
+    assert few.bytes == 2 * (4 * 8 + touched * 8 * 4 + 4 * 4)  # of the other experts nothing is read
+    assert few.held_bytes == 2 * (4 * (8 + 4) + 64 * 8 * 4)
 
 
 def test_the_small_transformer_counts_the_weights_that_it_has():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -103,6 +104,16 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SpecError, match="cannot be written"):
         write_run(tmp_path / "file" / "run.json", RUN)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    write_run(path, RUN)
+    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(SpecError, match="cannot be written: No space left"):
+        write_run(path, dataclasses.replace(RUN, status="interrupted"))
+    assert read_run(path) == RUN
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_rates_follow_from_time():
