@@ -164,22 +164,49 @@ def lowest_static_w(device_w: tuple[float, float, float], floor: float, min_cloc
     return float(idle_w + (static_w - idle_w) * voltage(min_clock, floor) ** 2)
 
 
-def throttle_one(parts: tuple[float, float, float, float], device_w: tuple[float, float, float], floor: float, min_clock: float) -> tuple[float, float, float]:
-    """Return what :func:`throttle` returns, for one iteration in plain floats: the event loop's form."""
+def throttle_one(
+    parts: tuple[float, float, float, float], device_w: tuple[float, float, float], floor: float, min_clock: float, max_clock: float = 1.0
+) -> tuple[float, float, float]:
+    """Return what :func:`throttle` returns, for one iteration in plain floats: the event loop's form.
+
+    The clock is found by Newton's method and put on the grid of the bisection.
+    """
     idle_w, static_w, limit_w = device_w
-    time_s, static_j, core_j, power_w = power_at(1.0, parts, idle_w, static_w, floor)
+    time_s, static_j, core_j, power_w = power_at(max_clock, parts, idle_w, static_w, floor)
     if power_w <= limit_w:
         return time_s, static_j, core_j
-    low, high = min_clock, 1.0
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        if power_at(middle, parts, idle_w, static_w, floor)[3] <= limit_w:
-            low = middle
-        else:
-            high = middle
-    time_s, static_j, core_j, power_w = power_at(low, parts, idle_w, static_w, floor)
+    grid = (max_clock - min_clock) / 2**BISECTIONS
+    found = _clock_at_limit(parts, device_w, floor, min_clock, max_clock)
+    clock = min_clock + grid * int((found - min_clock) / grid) if grid > 0.0 else min_clock
+    time_s, static_j, core_j, power_w = power_at(clock, parts, idle_w, static_w, floor)
     lowest_w = lowest_static_w(device_w, floor, min_clock)
     if power_w <= limit_w * (1.0 + TOLERANCE) or lowest_w >= limit_w:
         return time_s, static_j, core_j
     paused_s = (core_j + parts[3]) / (limit_w - lowest_w)
     return (paused_s, lowest_w * paused_s, core_j) if paused_s > time_s else (time_s, static_j, core_j)
+
+
+NEWTON_STEPS = 40  # five to eight are usual
+NEWTON_STEP = 1e-13  # of the clock at which the search ends
+
+
+def _clock_at_limit(parts: tuple[float, float, float, float], device_w: tuple[float, float, float], floor: float, min_clock: float, max_clock: float) -> float:
+    """Return the clock at which power meets the limit, by Newton's method from the highest one; the lowest where even that draws more."""
+    time_s, core_s, core_j, other_j = parts
+    idle_w, static_w, limit_w = device_w
+    above_w, below_w = static_w - idle_w, limit_w - idle_w
+    slope_of_voltage, fixed_s, clock = 1.0 - floor, time_s - core_s, max_clock
+    for _ in range(NEWTON_STEPS):
+        voltage_now = floor + slope_of_voltage * clock
+        square = voltage_now * voltage_now
+        rate = 1.0 / (fixed_s + core_s / clock)
+        dynamic_w = (core_j * square + other_j) * rate
+        slope_w = 2.0 * slope_of_voltage * voltage_now * (above_w + core_j * rate) + dynamic_w * rate * core_s / (clock * clock)
+        excess_w = above_w * square + dynamic_w - below_w
+        if slope_w <= 0.0 or (clock == min_clock and excess_w >= 0.0):
+            return min_clock
+        step = excess_w / slope_w
+        clock = max(clock - step, min_clock)
+        if abs(step) < NEWTON_STEP:
+            break
+    return clock

@@ -274,7 +274,9 @@ def _waiting_s(deployment: Deployment, costs: CostTable, coefficients: Coefficie
     """Return all that the device waits for the host in iterations, given with the time of their kernels and the running batch [s]."""
     it, kernels_s, batch = given
     new = it.prefill_seqs * it.prefill_tokens
-    return host_wait_s(deployment, coefficients, batch) + costs.chunked_s + launch_wait_s(deployment, costs, kernels_s, it.decode_seqs + new, new > 0.0)
+    others_s = costs.chunked_s + launch_wait_s(deployment, costs, kernels_s, it.decode_seqs + new, new > 0.0)
+    host_s = host_wait_s(deployment, coefficients, batch)
+    return others_s + (np.maximum(host_s - kernels_s - others_s, 0.0) if deployment.engine.async_scheduling else host_s)
 
 
 def _cases(deployment: Deployment, load: Load, computed: float) -> dict[str, Iteration]:

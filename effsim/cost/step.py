@@ -58,9 +58,9 @@ class ServingStep:
     """
 
     __slots__ = (
-        "_attention", "_cache", "_cache_unit", "_captured", "_chunked_s", "_data", "_decode_sums", "_device_w", "_eager_s", "_floor", "_host_s", "_lists",
-        "_prefill_sums", "_ranks", "_scale", "_softness", "_stages", "idle_power_w", "kv_capacity_tokens", "longest_window", "num_accelerators",
-        "power_log_sd", "provenance", "time_log_sd", "windowed_cache",
+        "_asynchronous", "_attention", "_cache", "_cache_unit", "_captured", "_chunked_s", "_clock", "_data", "_decode_sums", "_device_w", "_eager_s",
+        "_floor", "_host_s", "_lists", "_pair", "_prefill_sums", "_ranks", "_scale", "_softness", "_stages", "idle_power_w", "kv_capacity_tokens",
+        "longest_window", "num_accelerators", "power_log_sd", "provenance", "time_log_sd", "windowed_cache",
     )  # fmt: skip
 
     def __init__(self, deployment: Deployment, sizes: tuple[int, int], factors: tuple[float, float]) -> None:
@@ -73,15 +73,16 @@ class ServingStep:
         self.longest_window: float = max((math.inf if f.chunk else float(f.window) for f in self._decode_sums), default=0.0)
         self._prefill_sums = tuple({f for a in self._attention if a.keys.kind == "prefill_keys" for f in (a.pairs, a.keys)})
         self._softness, self._floor = c.overlap_softness, c.voltage_floor
-        self._device_w = (device.idle_w, device.static_w, device.limit_w)
+        self._device_w, self._clock = (device.idle_w, device.static_w, device.limit_w), device.clock
         self._host_s = (engine.iteration_overhead.value * c.host_overhead_factor, engine.sequence_overhead.value * c.sequence_overhead_factor)
-        self._chunked_s = costs.chunked_s
+        self._asynchronous, self._chunked_s = engine.async_scheduling, costs.chunked_s
         self._eager_s = 0.0 if engine.max_captured_tokens is None else costs.eager_s
         self._captured: float = math.inf if engine.max_captured_tokens is None else engine.max_captured_tokens
         self._cache, self._cache_unit = deployment.table.cache, cache_unit_bytes(deployment.table.cache)
         self._data = deployment.parallelism.data
         self._stages, self._ranks = deployment.parallelism.pipeline, float(deployment.parallelism.accelerators)
         self._scale = factors
+        self._pair = _plain_pair(self._attention) if self._stages == self._data == 1 else None
         self.num_accelerators = deployment.parallelism.accelerators
         self.kv_capacity_tokens = kv_capacity_tokens(deployment)
         self.idle_power_w = self._ranks * device.idle_w * factors[1]
@@ -97,6 +98,8 @@ class ServingStep:
             decode_contexts: Per decoding sequence, the keys that its new token reads (itself included).
             chunks: Per prompt chunk, (new tokens, tokens already cached).
         """
+        if self._pair is not None:
+            return self._plain(self._pair, len(decode_contexts), float(sum(decode_contexts)), chunks)
         sums: dict[Feature, float] = {}
         if decode_contexts:
             for feature in self._decode_sums:
@@ -111,6 +114,8 @@ class ServingStep:
             keys: That they read in layers without a window, their new tokens included, summed.
             chunks: As in :meth:`step`.
         """
+        if self._pair is not None:
+            return self._plain(self._pair, decoding, keys, chunks)
         sums: dict[Feature, float] = {f: float(decoding * f.window) if f.window else keys for f in self._decode_sums} if decoding else {}
         return self._cost(decoding, sums, chunks)
 
@@ -125,7 +130,7 @@ class ServingStep:
         counts = (decoding + prefill, seqs, decoding, prefill)
         time_s = core_s = core_j = memory_j = link_j = 0.0
         for values, count in zip(self._lists, counts, strict=True):
-            if count:
+            if values and count:
                 row = values[count if parts == 1 else -(-count // parts)]
                 time_s += row[0]
                 core_s += row[1]
@@ -146,10 +151,47 @@ class ServingStep:
             core_s += kernel.times * bound_s
             core_j += kernel.core_j * pairs + kernel.busy_w * kernel.times * busy_s
             memory_j += kernel.memory_w * traffic_s
-        host_s = self._chunked_s + self._host_s[0] + self._host_s[1] * seqs / self._data
         if prefill or decoding > self._captured * parts:
-            host_s += launched(time_s, self._eager_s) - time_s
-        return self._powered((time_s + host_s, core_s, core_j, memory_j, link_j), micro / self._stages)
+            time_s = launched(time_s, self._eager_s)
+        time_s += self._chunked_s
+        host_s = self._host_s[0] + self._host_s[1] * seqs / self._data
+        time_s = max(time_s, host_s) if self._asynchronous else time_s + host_s
+        return self._powered((time_s, core_s, core_j, memory_j, link_j), micro / self._stages)
+
+    def _plain(self, pair: tuple[_Attention, _Attention], decoding: int, keys: float, chunks: Sequence[tuple[int, int]]) -> Row:
+        """Return what :meth:`_cost` returns for one rank or stage group and attention of one kind over all tokens, written out."""
+        prefill = twice_pairs = read = 0
+        for new, before in chunks:
+            end = before + new
+            prefill += new
+            twice_pairs += new * (before + end + 1)
+            read += end
+        seqs = decoding + len(chunks)
+        time_s, core_s, core_j, memory_j, link_j = self._lists[0][decoding + prefill]
+        for values, count in ((self._lists[1], seqs), (self._lists[2], decoding), (self._lists[3], prefill)):
+            if values and count:
+                row = values[count]
+                time_s += row[0]
+                core_s += row[1]
+                core_j += row[2]
+                memory_j += row[3]
+                link_j += row[4]
+        softness = self._softness
+        for kernel, a, pairs, kept in zip(pair, (decoding, prefill), (keys, 0.5 * twice_pairs), (keys, read), strict=True):
+            if not a:
+                continue
+            compute_s = kernel.compute_s * pairs + kernel.item_s * a
+            traffic_s = kernel.memory_s[0] * a + kernel.memory_s[1] * kept + kernel.memory_s[2] * pairs
+            busy_s, bound_s = overlap(compute_s, traffic_s, softness)
+            time_s += kernel.times * busy_s + kernel.fixed_s
+            core_s += kernel.times * bound_s
+            core_j += kernel.core_j * pairs + kernel.busy_w * kernel.times * busy_s
+            memory_j += kernel.memory_w * traffic_s
+        if prefill or decoding > self._captured:
+            time_s = launched(time_s, self._eager_s)
+        host_s = self._host_s[0] + self._host_s[1] * seqs
+        time_s = max(time_s, host_s) if self._asynchronous else time_s + host_s
+        return self._powered((time_s, core_s, core_j, memory_j, link_j), 1.0)
 
     def cached_tokens(self, tokens: int) -> int:
         """Return how much of ``kv_capacity_tokens`` a sequence of so many tokens takes: windowed layers and states take less or more."""
@@ -164,9 +206,18 @@ class ServingStep:
     def _powered(self, parts: Row, share: float) -> Row:
         time_s, core_s, core_j, memory_j, link_j = parts
         other_j = (memory_j + link_j) * share
-        seconds, static_j, core = throttle_one((time_s, core_s, core_j * share, other_j), self._device_w, self._floor, MIN_CLOCK)
+        seconds, static_j, core = throttle_one((time_s, core_s, core_j * share, other_j), self._device_w, self._floor, MIN_CLOCK, self._clock)
         slow, scale = self._scale[0], self._scale[0] * self._scale[1] * self._ranks
         return seconds * slow, static_j * scale, core * scale, memory_j * share * scale, link_j * share * scale
+
+
+def _plain_pair(kernels: tuple[_Attention, ...]) -> tuple[_Attention, _Attention] | None:
+    """Return the one decode and the one prefill kernel of a model whose layers all attend to all earlier tokens; else None."""
+    decode, prefill = [a for a in kernels if a.decode], [a for a in kernels if not a.decode]
+    if len(decode) != 1 or len(prefill) != 1:
+        return None
+    features = (decode[0].keys, prefill[0].keys, prefill[0].pairs)
+    return (decode[0], prefill[0]) if all(not f.window and not f.chunk for f in features) and prefill[0].pairs.causal else None
 
 
 def _decode_keys(feature: Feature, contexts: Sequence[int]) -> float:
@@ -218,7 +269,7 @@ def _tables(costs: CostTable, sizes: tuple[int, int]) -> tuple[tuple[list[Row], 
 
 def _list(costs: CostTable, rows: list[int], index: int, size: int) -> list[Row]:
     if not rows:
-        return [(0.0, 0.0, 0.0, 0.0, 0.0)] * (size + 1)
+        return []
     count = np.arange(size + 1, dtype=float)
     features = np.stack([_single_count(feature, index, count) for feature in costs.table.features])
     each = operation_costs(costs, features)
@@ -268,7 +319,7 @@ def _attention(costs: CostTable, row: int) -> _Attention:
         core_j=float(costs.core_j_per_operation[row, place[pairs]]),
         memory_w=float(costs.memory_w[row]),
         decode=decode,
-        item_s=float(costs.compute_s[row, place["decode_seqs"]]) if decode else 0.0,
+        item_s=float(costs.compute_s[row, place["decode_seqs"]]) if decode and "decode_seqs" in place else 0.0,
         busy_w=float(costs.busy_w[row]) / op.count,
     )
 

@@ -14,6 +14,7 @@ class Engine(Sourced):
     version: str = Field(description="the release that the coefficients imitate")
     iteration_overhead: Seconds = Field(description="host time per iteration that the device waits for")
     sequence_overhead: Seconds = Field(description="host time per running sequence and iteration that the device waits for")
+    async_scheduling: bool = Field(default=False, description="the host prepares the next iteration while the device works on this one")
     launch_overhead: Seconds = Field(description="added to each kernel (0 under CUDA graphs)")
     memory_reserve: Bytes = Field(description="device memory that the engine keeps for itself")
     memory_utilization: Ratio = Field(description="share of device memory that weights, KV cache and reserve may take")
@@ -44,6 +45,7 @@ class Engine(Sourced):
         default=None, ge=1, description="iterations of more tokens, or with prefill, launch layers from the host; None: not modelled"
     )
     expert_tile_rows: int | None = Field(default=None, ge=1, description="to which each expert's tokens are padded where kernels are not tuned; None: 16")
+    sorts_logits: bool = Field(default=False, description="top-k and top-p sampling sort all logits of a row")
     block_size: int | None = Field(default=None, ge=1)
     chunked_prefill: bool = True
     prefix_caching: bool = False
