@@ -36,7 +36,7 @@ def run(context: Context) -> SuiteResult:
         left += [Skipped("edge", str(record["id"]), reason) for reason in reasons]
         for one in taken:
             try:
-                found += _compared(one)
+                found += compared(one)
             except EffSimError as error:
                 left.append(Skipped("edge", one.row, str(error)))
     return SuiteResult(
@@ -79,7 +79,7 @@ def _estimate(one: Run, prompt_tokens: float, output_tokens: float) -> ServingEs
     )
 
 
-def _compared(one: Run) -> list[Comparison]:
+def compared(one: Run) -> list[Comparison]:
     """Return the comparison of one measured figure: a rate of decode or prefill, or power at the wall."""
     if one.quantity == "prefill_tokens_per_s":
         tokens = float(one.tokens - 1)  # the one that is generated takes a place of the context
