@@ -6,7 +6,7 @@ Nothing is executed or unpickled. What is refused is refused with the file, the 
 import os
 import re
 import tempfile
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -214,11 +214,16 @@ def dump_yaml(document: dict[str, Any]) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file whole or not at all: to a temporary file beside it, then renamed."""
+    write_blocks_atomically(path, (text,))
+
+
+def write_blocks_atomically(path: Path, blocks: Iterable[str]) -> None:
+    """Write a text file, given in parts, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+            stream.writelines(blocks)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:

@@ -11,7 +11,8 @@ from effsim.errors import SpecError
 from effsim.specs.scenario import Scenario, find_trace
 from effsim.specs.workload import Arrivals, Distribution, Empirical, Fixed, Lognormal, Uniform, Workload
 from effsim.workload.synthetic import TRACES, synthetic_trace
-from effsim.workload.traces import FloatArray, IntArray, Trace, read_trace, select
+from effsim.workload.trace_files import read_trace
+from effsim.workload.traces import FloatArray, IntArray, Trace, select
 
 MAX_REQUESTS: Final = 20_000_000
 _P90_OF_NORMAL: Final = 1.2815515655446004

@@ -1,26 +1,18 @@
-"""Request traces: read from CSV, cut, scaled, or drawn from the published statistics of one."""
+"""Request traces: requests in the order of their arrival, cut, and scaled in time and in volume."""
 
-import csv
-import io
+import dataclasses
 import math
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from effsim.documents import read_text
 from effsim.errors import SpecError
 
-MAX_TRACE_BYTES: Final = 200_000_000
-MAX_TOKENS: Final = 10**8
-PLAIN_COLUMNS: Final = ("arrival_s", "prompt_tokens", "output_tokens")
-AZURE_COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
-_TIMESTAMP: Final = re.compile(r"^(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?$")
+MAX_REQUESTS: Final = 20_000_000
+VOLUME_SHIFT_S: Final = 300.0
+"""By at most so much the copies of a trace are moved against each other [s]: long against bursts, short against the course of a day."""
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -183,94 +175,6 @@ def _neighbours(session: IntArray | None, count: int, *, backward: bool) -> IntA
     return found
 
 
-def read_trace(path: Path) -> Trace:
-    """Return the requests of a CSV file, whose format is recognised by its columns.
-
-    Plain: ``arrival_s, prompt_tokens, output_tokens``. Azure LLM inference traces: ``TIMESTAMP, ContextTokens,
-    GeneratedTokens``. Arrivals count from the first request. Rows out of order are sorted; a request of 0 prompt or
-    output tokens counts as 1, because an engine reads at least a start token and generates at least one: both are noted.
-
-    Raises:
-        SpecError: Too large, not such a CSV file, or a row with a bad value (with its line number).
-    """
-    rows = csv.reader(io.StringIO(read_text(path, MAX_TRACE_BYTES)))
-    try:
-        header = [column.strip() for column in next(rows, [])]
-        columns, read_time = _format(header, path)
-        positions = [header.index(column) for column in columns]
-        table = [_row(row, positions, read_time, f"{path}, line {rows.line_num}") for row in rows if row]
-    except csv.Error as error:
-        raise SpecError(f"{path}, line {rows.line_num}: not a CSV file: {error}") from None
-    if not table:
-        raise SpecError(f"{path}: no requests below the header")
-    start_s = min(row[0] for row in table)
-    arrival_s = np.array([(row[0] - start_s) + row[1] for row in table])
-    arrival_s -= arrival_s.min()
-    tokens = np.array([row[2:] for row in table], dtype=np.int64)
-    notes = []
-    out_of_order = int((np.diff(arrival_s) < 0.0).sum())
-    if out_of_order:
-        order = np.argsort(arrival_s, kind="stable")
-        arrival_s, tokens = arrival_s[order], tokens[order]
-        notes.append(f"{out_of_order:,} rows were earlier than the row before; sorted by arrival")
-    for column, kind in enumerate(("prompt", "output")):
-        empty = int((tokens[:, column] == 0).sum())
-        if empty:
-            notes.append(f"{empty:,} requests with 0 {kind} tokens count as 1")
-    tokens = np.maximum(tokens, 1)
-    return Trace(path.name, f"file {path.name}", arrival_s, tokens[:, 0], tokens[:, 1], tuple(notes))
-
-
-def _format(header: list[str], path: Path) -> tuple[tuple[str, ...], Callable[[str], tuple[int, float]]]:
-    for columns, read_time in ((PLAIN_COLUMNS, _plain_time), (AZURE_COLUMNS, _timestamp)):
-        if set(columns) <= set(header):
-            repeated = next((column for column in columns if header.count(column) > 1), None)
-            if repeated is not None:
-                raise SpecError(f"{path}, line 1: the column {repeated!r} is given twice")
-            return columns, read_time
-    found = ", ".join(header)[:120] or "nothing"
-    raise SpecError(f"{path}, line 1: unknown trace format; expected the columns {', '.join(PLAIN_COLUMNS)} or {', '.join(AZURE_COLUMNS)}; found {found}")
-
-
-def _plain_time(text: str) -> tuple[int, float]:
-    value = float(text)
-    if not math.isfinite(value) or value < 0.0:
-        raise ValueError("expected seconds, finite and not negative")
-    return 0, value
-
-
-def _timestamp(text: str) -> tuple[int, float]:
-    """Return whole seconds since 1970 and the fraction, apart so that no digit is lost."""
-    match = _TIMESTAMP.match(text)
-    if match is None:
-        raise ValueError("expected a time such as 2023-11-16 18:15:46.6805900")
-    whole, fraction, zone = match.groups()
-    moment = datetime.fromisoformat(whole + (zone or ""))
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()), float(fraction or 0.0)
-
-
-def _row(row: list[str], positions: list[int], read_time: Callable[[str], tuple[int, float]], where: str) -> tuple[int, float, int, int]:
-    if len(row) <= max(positions):
-        raise SpecError(f"{where}: expected at least {max(positions) + 1} values, found {len(row)}")
-    texts = [row[position].strip() for position in positions]
-    try:
-        whole_s, fraction_s = read_time(texts[0])
-    except ValueError as error:
-        reason = "expected seconds" if str(error).startswith("could not convert") else error
-        raise SpecError(f"{where}: arrival: {reason}, got {texts[0][:40]!r}") from None
-    return whole_s, fraction_s, _tokens(texts[1], "prompt", where), _tokens(texts[2], "output", where)
-
-
-def _tokens(text: str, kind: str, where: str) -> int:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.0 <= value <= MAX_TOKENS or value != int(value):
-        raise SpecError(f"{where}: {kind} tokens: expected a whole number from 0 to {MAX_TOKENS:,}, got {text[:40]!r}")
-    return int(value)
-
-
 def select(trace: Trace, rate_scale: float = 1.0, limit: int | None = None, window_s: tuple[float, float] | None = None) -> Trace:
     """Return a part of a trace, faster or slower: the window first, then the limit, then the scale.
 
@@ -292,3 +196,80 @@ def select(trace: Trace, rate_scale: float = 1.0, limit: int | None = None, wind
         raise SpecError(f"{trace.name}: no requests from {start_s:g} to {end_s:g} s; the trace lasts {trace.duration_s:g} s")
     rows = np.arange(first, last)
     return trace.at(rows, (trace.arrival_s[first:last] - start_s) / rate_scale)
+
+
+def with_volume(trace: Trace, volume_scale: float, random: np.random.Generator, shift_s: float = VOLUME_SHIFT_S) -> Trace:
+    """Return a trace of ``volume_scale`` times the requests per second, over the same span.
+
+    Whole copies are laid over each other, each but the first moved by its own random time below ``shift_s`` and wrapped around the end, so that
+    bursts do not fall together but the course of hours is kept; of one more copy each session, or request without one, is kept with the
+    probability of the rest (thinning). Copies are of other users: their sessions and hash ids get numbers of their own.
+
+    Args:
+        trace: The whole.
+        volume_scale: Requests per second over those of the trace.
+        random: Draws shifts and what is kept.
+        shift_s: At most the span of the trace [s].
+
+    Raises:
+        SpecError: A scale that is not positive, more than 20 million requests, or none left.
+    """
+    if not (math.isfinite(volume_scale) and volume_scale > 0.0):
+        raise SpecError(f"volume_scale: expected a number above 0, got {volume_scale!r}")
+    if volume_scale * len(trace) > MAX_REQUESTS:
+        raise SpecError(f"volume_scale: {volume_scale:g} times {len(trace):,} requests; at most {MAX_REQUESTS:,} are simulated in one run")
+    group = _groups(trace)
+    period_s = trace.duration_s * len(trace) / max(len(trace) - 1, 1)
+    firsts = np.unique(group, return_index=True)[1]
+    starts_s = trace.arrival_s[firsts]
+    times, rows, copies = [], [], []
+    for copy in range(math.ceil(volume_scale)):
+        kept = random.random(firsts.size) < volume_scale - copy
+        move_s = random.random() * min(shift_s, period_s) if copy else 0.0
+        moved_s = move_s - period_s * (starts_s + move_s >= period_s) if copy else np.zeros(firsts.size)
+        chosen = np.flatnonzero(kept[group])
+        times.append(trace.arrival_s[chosen] + moved_s[group[chosen]])
+        rows.append(chosen)
+        copies.append(np.full(chosen.size, copy))
+    arrival_s = np.concatenate(times)
+    if arrival_s.size == 0:
+        raise SpecError(f"{trace.name}: volume_scale {volume_scale:g} leaves none of {len(trace):,} requests")
+    order = np.argsort(arrival_s, kind="stable")
+    found = trace.at(np.concatenate(rows)[order], np.maximum(arrival_s[order], 0.0))
+    return _renumbered(found, np.concatenate(copies)[order], trace)
+
+
+def _groups(trace: Trace) -> IntArray:
+    """Return a number per request, equal for those of one session, rising with the first request; shape (request,)."""
+    own = np.arange(len(trace))
+    if trace.session is None:
+        return own
+    first = np.where(trace.session < 0, own, np.unique(trace.session, return_index=True)[1][np.unique(trace.session, return_inverse=True)[1]])
+    return np.unique(first, return_inverse=True)[1].astype(np.int64)
+
+
+def _renumbered(found: Trace, copies: IntArray, whole: Trace) -> Trace:
+    changes: dict[str, Any] = {}
+    if found.session is not None and whole.session is not None:
+        changes["session"] = np.where(found.session < 0, -1, found.session + copies * (whole.session.max() + 1))
+    if found.hash_ids is not None and whole.hash_ids is not None and whole.hash_ids.ids.size:
+        per_block = np.repeat(copies, np.diff(found.hash_ids.offsets))
+        ids = found.hash_ids.ids + per_block * (whole.hash_ids.ids.max() + 1)
+        changes["hash_ids"] = HashIds(found.hash_ids.offsets, ids, found.hash_ids.block_tokens)
+    return dataclasses.replace(found, **changes) if changes else found
+
+
+def open_loop(trace: Trace) -> Trace:
+    """Return a trace whose turns arrive by themselves: after the think times before them, as if answers took no time; sessions are kept.
+
+    >>> waits = Trace("t", "doctest", np.zeros(3), np.ones(3), np.ones(3), session=np.zeros(3), think_s=np.array([np.nan, 2.0, 3.0]))
+    >>> open_loop(waits).arrival_s.tolist()
+    [0.0, 2.0, 5.0]
+    """
+    if trace.think_s is None:
+        return trace
+    arrival_s, think_s, former = trace.arrival_s.copy(), trace.think_s, trace.former_turns().tolist()
+    for row in np.flatnonzero(~np.isnan(think_s)).tolist():
+        arrival_s[row] = arrival_s[former[row]] + think_s[row]
+    order = np.argsort(arrival_s, kind="stable")
+    return dataclasses.replace(trace.at(order, arrival_s[order]), think_s=None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from effsim.workload.synthetic import TRACES, synthetic_trace
-from effsim.workload.traces import read_trace
+from effsim.workload.trace_files import read_trace
 
 
 @pytest.mark.parametrize(("name", "longest"), [("azure_llm_2023_conv.csv", 0.99), ("azure_llm_2023_code.csv", 0.9)])

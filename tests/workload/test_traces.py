@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effsim.errors import SpecError
-from effsim.workload import traces
-from effsim.workload.traces import Trace, read_trace, select
+from effsim.workload import trace_rows
+from effsim.workload.trace_files import read_trace
+from effsim.workload.traces import Trace, select
 
 PLAIN = "arrival_s,prompt_tokens,output_tokens\n"
 
@@ -61,7 +62,7 @@ def test_zero_tokens_count_as_one_with_a_note(read):
         (PLAIN + "0,1\n", "line 2: expected at least 3 values, found 2"),
         (PLAIN, "no requests below the header"),
         ("", "unknown trace format; .*found nothing"),
-        ("arrival,prompt,output\n0,1,1\n", "line 1: unknown trace format; expected the columns arrival_s, .* found arrival, prompt, output"),
+        ("arrival,prompt,output\n0,1,1\n", "line 1: unknown trace format; expected the columns plain: arrival_s, .* found arrival, prompt, output"),
         ("arrival_s,prompt_tokens,output_tokens,arrival_s\n0,1,1,0\n", "the column 'arrival_s' is given twice"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,1\n", "line 2: arrival: expected a time such as 2023-11-16"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-13-45 00:00:00,1,1\n", "line 2: arrival: "),
@@ -76,7 +77,7 @@ def test_broken_traces_are_refused_with_line_and_reason(read, text, message):
 
 
 def test_large_and_missing_files_are_refused(read, tmp_path, monkeypatch):
-    monkeypatch.setattr(traces, "MAX_TRACE_BYTES", 50)
+    monkeypatch.setattr(trace_rows, "MAX_TRACE_BYTES", 50)
     with pytest.raises(SpecError, match="may have at most 50"):
         read(PLAIN + "0,1,1\n" * 10)
     with pytest.raises(SpecError, match="no such file"):
