@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from effsim.cli.output import AsJson, print_json, print_table
+
 app = typer.Typer(no_args_is_help=True, help="Fit the cost model's coefficients to measurements, with their uncertainty.")
 
 
@@ -47,3 +49,38 @@ def kernels(
     document = kernel_fit.calibration_document(fitted, errors, out.stem, acc, found)
     write_calibration(out, document)
     print(f"{out}: {document['note']}")
+
+
+@app.command()
+def logs(
+    files: Annotated[list[Path], typer.Argument(help="Logs of vLLM bench, AIPerf, GuideLLM or ML.ENERGY, or a plain CSV; recognised by their content.")],
+    accelerator: Annotated[str, typer.Option(help="Catalog key, such as h100_sxm.")],
+    model: Annotated[str, typer.Option(help="Catalog key, Hugging Face id or path to a config.json.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Calibration file to write; its name without .yaml is the calibration's.")],
+    tp: Annotated[int, typer.Option(min=1, help="Ranks that split each layer.")] = 1,
+    ep: Annotated[int, typer.Option(min=1, help="Groups over which experts are spread.")] = 1,
+    dp: Annotated[int, typer.Option(min=1, help="Replicas of the attention.")] = 1,
+    engine: Annotated[str, typer.Option(help="What served.")] = "vllm",
+    precision: Annotated[str | None, typer.Option(help="Of the weights; none: the model's own.")] = None,
+    max_num_batched_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per iteration; none: the engine's default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit to logs of one deployment, starting from the best calibration of the catalog."""
+    from datetime import UTC, datetime
+
+    from effsim.calibrate.logs import read_logs
+    from effsim.calibrate.logs_fit import fit_logs
+    from effsim.calibrate.training_fit import write_calibration
+    from effsim.cost.deployment import Settings, deploy
+    from effsim.results import plain
+    from effsim.workload.operations import Parallelism
+
+    deployment = deploy(model, accelerator, Parallelism(tensor=tp, expert=ep, data=dp), Settings(precision=precision, engine=engine))
+    date = datetime.now(tz=UTC).date().isoformat()
+    found = fit_logs(read_logs(files), deployment, out.stem, date, max_num_batched_tokens)
+    write_calibration(out, found.document)
+    rows = plain(found.table)
+    if as_json:
+        return print_json({"file": str(out), "loads": rows, "left_out": plain(found.left_out)})
+    print_table(tuple(rows[0]), [tuple(row.values()) for row in rows], f"{out}: {found.document['note']}")
+    return print_table(("left out", "because"), found.left_out) if found.left_out else None

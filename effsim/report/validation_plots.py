@@ -46,10 +46,12 @@ def plot_svg(rows: pd.DataFrame, title: str) -> str:
 def _panels(figure_of: Any, rows: pd.DataFrame) -> Any:
     """Return one panel per quantity, both axes logarithmic."""
     quantities = list(dict.fromkeys(rows.quantity))
-    lines = -(-len(quantities) // COLUMNS)
-    figure = figure_of(figsize=(9.0, 3.9 * lines + 0.5), layout="constrained")
+    columns = min(COLUMNS, len(quantities))
+    lines = -(-len(quantities) // columns)
+    size = 4.0 if columns > 1 else 5.5
+    figure = figure_of(figsize=(9.0, size * lines + 1.0), layout="constrained")
     cells = sorted(set(rows.cell))
-    axes = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis, quantity in zip(axes, quantities, strict=False):
         _panel(axis, rows[rows.quantity == quantity], cells)
     for axis in axes[len(quantities) :]:
@@ -99,10 +101,11 @@ def _ratios(figure_of: Any, rows: pd.DataFrame) -> Any:
             ends = (part.low_90[sure].astype(float) / part.measured[sure], part.high_90[sure].astype(float) / part.measured[sure])
             axis.hlines(where[sure], *ends, color=colour, alpha=0.4, linewidth=1.5)
         axis.plot(part.predicted / part.measured, where, linestyle="none", marker=MARKERS[index % len(MARKERS)], color=colour, label=cell)
-    labels = [f"{quantity} ({row})" for quantity, row in zip(rows.quantity, rows.row, strict=True)]
-    axis.set_yticks(place, [shortened(label) for label in labels], fontsize=7)
+    several = rows.groupby("quantity").row.transform("size") > 1
+    labels = [f"{quantity} ({row})" if more else quantity for quantity, row, more in zip(rows.quantity, rows.row, several, strict=True)]
+    axis.set_yticks(place, [shortened(label) for label in labels], fontsize=8)
     axis.set(xscale="log", xlabel="predicted / measured (line: 90 % interval)")
-    axis.legend(loc="upper right", fontsize=7, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from effsim.catalog import find
 from effsim.documents import dump_yaml
 from effsim.errors import EffSimError, SpecError
-from effsim.validate.comparison import PRIOR_ONLY, Comparison, Skipped, SuiteResult
+from effsim.validate.comparison import Comparison, Skipped, SuiteResult
 from effsim.validate.context import Context, Simulate, half_as_sure
 
 ORDER: Final = 2
@@ -24,6 +24,7 @@ PERCENTILES: Final = (50, 90, 99)
 LATENCIES: Final = {"ttft_s": "ttft_s", "tpot_s": "tpot_s", "e2e_s": "e2e_latency_s"}
 """Name in the report -> column of simulated requests."""
 ACCELERATORS: Final = {"rtx-pro-6000": "rtx_pro_6000_server"}
+NOT_FITTED: Final = "best of the catalog, nothing of these runs"
 TRACE: Final = "trace.csv"  # beside the scenario
 FAST, MEDIAN, SLOW = -1, 0, 1
 
@@ -165,5 +166,5 @@ def _comparison(name: str, quantity: str, measured: float, ends: Mapping[int, fl
         high_50=high_50,
         low_90=low,
         high_90=high,
-        split=PRIOR_ONLY,
+        split=NOT_FITTED,
     )
