@@ -1,5 +1,7 @@
 """Steady-state serving beside the ML.ENERGY benchmark v3: latency, power, energy per token, and the choice of a configuration."""
 
+import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +10,7 @@ import pandas as pd
 from effsim.errors import SpecError
 from effsim.validate.comparison import Comparison, Skipped, SuiteResult
 from effsim.validate.context import Context, half_as_sure
+from effsim.validate.leaderboard import INDEX, is_leaderboard, rows_of
 from effsim.validate.mlenergy import read
 from effsim.validate.serving_fit import tiers
 
@@ -36,9 +39,17 @@ def run(context: Context) -> SuiteResult:
         SpecError: The rows are not there.
     """
     path = context.find(FILE)
-    if path is None:
-        raise SpecError(f"{FILE}: not found; name its folder with --data or in EFFSIM_DATA")
-    return of_rows(path, only_datasheet=context.calibration == "none")
+    if path is not None:
+        return of_rows(path, only_datasheet=context.calibration == "none")
+    index = context.find(INDEX)
+    if index is None or not is_leaderboard(index.parent):
+        raise SpecError(f"{FILE}, or the data of the public leaderboard ({INDEX}, models/): not found; name its folder with --data or in EFFSIM_DATA")
+    rows, left = rows_of(index.parent)
+    with tempfile.TemporaryDirectory() as scratch:
+        table = Path(scratch) / FILE
+        rows.to_csv(table, index=False)
+        found = of_rows(table, only_datasheet=context.calibration == "none")
+    return dataclasses.replace(found, skipped=(*found.skipped, *(Skipped("mlenergy", name, reason) for name, reason in left)))
 
 
 def of_rows(path: Path, *, only_datasheet: bool = False) -> SuiteResult:
