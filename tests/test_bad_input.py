@@ -89,7 +89,7 @@ CHANGED = {
     "scenario: an empty fleet": Broken("scenario", "  - {accelerator: h100_sxm, replicas: 2, parallelism: {tensor: 4}, power_limit: 700 W}\n", "  []\n", r"fleet is empty: expected at least one entry"),
     "scenario: a block left empty": Broken("scenario", "slo: {ttft_p90: 2 s}", "slo:", r"line 11: slo: "),
     "scenario: reversed range": Broken("scenario", "low: 10", "low: 100", r"output_tokens.*high \(20\) must not be below low \(100\)"),
-    "scenario: an unknown distribution": Broken("scenario", "kind: uniform", "kind: normal", r"workload.output_tokens: .*'fixed', 'lognormal', 'uniform', 'empirical'"),
+    "scenario: an unknown distribution": Broken("scenario", "kind: uniform", "kind: normal", r"workload.output_tokens: .*'fixed', 'lognormal', 'uniform', 'geometric', 'empirical', 'histogram'"),
     "scenario: trace and arrivals": Broken("scenario", "  requests: 10", "  requests: 10\n  trace: a.csv", r"workload: a trace excludes arrivals, prompt_tokens"),
     "scenario: a path outside": Broken("scenario", "model: llama-3.1-8b", "model: ../../etc/passwd", r"model: path outside: '../../etc/passwd'"),
     "scenario: an absolute path": Broken("scenario", "model: llama-3.1-8b", "site: /etc/passwd", r"path outside: '/etc/passwd'|model: this field is missing"),

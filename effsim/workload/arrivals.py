@@ -2,20 +2,22 @@
 
 import math
 import zlib
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from effsim.catalog import DATA_VARIABLE
 from effsim.errors import SpecError
-from effsim.specs.scenario import Scenario, find_trace
-from effsim.specs.workload import Arrivals, Distribution, Empirical, Fixed, Lognormal, Uniform, Workload
+from effsim.specs.scenario import Scenario, trace_folders
+from effsim.specs.workload import Arrivals, Priorities, Sessions, Workload
+from effsim.workload.day import day_of
+from effsim.workload.lengths import DRAWN_AT_ONCE, Find, lengths, resolved, times_s
 from effsim.workload.synthetic import TRACES, synthetic_trace
 from effsim.workload.trace_files import read_trace
-from effsim.workload.traces import FloatArray, IntArray, Trace, select
+from effsim.workload.traces import MAX_REQUESTS, FloatArray, IntArray, Trace, select, with_volume
 
-MAX_REQUESTS: Final = 20_000_000
-_P90_OF_NORMAL: Final = 1.2815515655446004
+ALL_AT_ONCE: Final = 0.0  # when requests of a closed loop arrive, before the simulator gives each its time
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
@@ -28,7 +30,7 @@ def stream(seed: int, name: str) -> np.random.Generator:
 
 
 def requests_of(scenario: Scenario) -> Trace:
-    """Return the requests of a serving scenario.
+    """Return the requests of a serving scenario: of a trace its window, then its volume, then its rate, then its first requests.
 
     Where a published trace of :data:`~effsim.workload.synthetic.TRACES` is absent, requests drawn from its statistics stand in, and
     ``origin`` says so.
@@ -39,92 +41,160 @@ def requests_of(scenario: Scenario) -> Trace:
     load = scenario.workload
     if load is None:
         raise SpecError(f"{scenario.name}: a {scenario.kind} scenario without a workload has no requests")
+
+    def find(name: str) -> Path:
+        return _located(scenario, name)
+
     if load.trace is None:
-        return generated(load, scenario.seed)
-    path = find_trace(scenario)
-    if path is not None:
-        trace = read_trace(path)
-    elif load.trace in TRACES:
-        trace = synthetic_trace(load.trace, scenario.seed)
-    else:
-        raise SpecError(f"workload.trace: {load.trace!r} is neither beside the scenario, nor in the working folder, nor in a folder of {DATA_VARIABLE}")
-    window_s = (load.window.start, load.window.end) if load.window else None
-    return select(trace, load.rate_scale, load.limit, window_s)
+        pairs = _trace("lengths_from", load.lengths_from, scenario) if load.lengths_from else None
+        return generated(load, scenario.seed, find, pairs)
+    trace = _trace("trace", load.trace, scenario)
+    if load.window is not None:
+        trace = select(trace, window_s=(load.window.start, load.window.end))
+    if load.volume_scale != 1.0:
+        trace = with_volume(trace, load.volume_scale, stream(scenario.seed, "volume"))
+    return select(trace, load.rate_scale, load.limit)
 
 
-def generated(load: Workload, seed: int) -> Trace:
-    """Return requests drawn from arrivals and lengths; each of the three has a stream of its own."""
-    arrivals, prompts, outputs = load.arrivals, load.prompt_tokens, load.output_tokens
-    if arrivals is None or prompts is None or outputs is None:
+def _trace(field: str, name: str, scenario: Scenario) -> Trace:
+    try:
+        path = _located(scenario, name)
+    except SpecError as error:
+        if name in TRACES:
+            return synthetic_trace(name, scenario.seed)
+        raise SpecError(f"workload.{field}: {error}") from None
+    return read_trace(path)
+
+
+def _located(scenario: Scenario, name: str) -> Path:
+    for folder in trace_folders(scenario):
+        path = folder / name
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    raise SpecError(f"{name!r} is neither beside the scenario, nor in the working folder, nor in a folder of {DATA_VARIABLE}")
+
+
+def _nowhere(name: str) -> Path:
+    raise SpecError(f"{name!r}: a file is looked up for a scenario only")
+
+
+def generated(load: Workload, seed: int, find: Find = _nowhere, pairs: Trace | None = None) -> Trace:
+    """Return requests drawn from arrivals and lengths; arrivals, prompts, outputs, turns and think times have streams of their own.
+
+    Args:
+        load: Without a trace.
+        seed: Equal seeds give equal requests.
+        find: From the name of a histogram to its file.
+        pairs: The trace that ``lengths_from`` names.
+
+    Raises:
+        SpecError: No request arrives, or more than 20 million.
+    """
+    arrivals = load.arrivals
+    if arrivals is None:
         raise SpecError("workload: expected arrivals, prompt_tokens and output_tokens")
-    arrival_s = arrival_times_s(arrivals, stream(seed, "arrivals"), load.requests, load.duration)
-    count = arrival_s.size
-    if count == 0:
-        raise SpecError(f"workload: no request arrives within {load.duration:g} s at {arrivals.rate:g} per second")
-    name = f"{arrivals.process} arrivals"
-    return Trace(
-        name, f"generated with seed {seed}", arrival_s, lengths(prompts, stream(seed, "prompts"), count), lengths(outputs, stream(seed, "outputs"), count)
-    )
+    turns = None if load.sessions is None else _turns(load.sessions, seed, load.requests, find)
+    arrival_s = arrival_times_s(arrivals, stream(seed, "arrivals"), load.requests if turns is None else turns.size, load.duration)
+    if arrival_s.size == 0:
+        raise SpecError(f"workload: no request arrives within {load.duration or 0.0:g} s")
+    count = arrival_s.size if turns is None else _rows(turns[: arrival_s.size], load.requests)
+    prompt_tokens, output_tokens = _lengths(load, seed, count, find, pairs)
+    columns: dict[str, Any] = {"arrival_s": arrival_s, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+    if load.priorities is not None:
+        columns["priority"] = _priorities(load.priorities, stream(seed, "priorities"), count)
+    if turns is not None and load.sessions is not None:
+        columns = _in_turns(columns, turns[: arrival_s.size], load.sessions, seed)
+    for values in columns.values():
+        values.flags.writeable = False
+    return Trace(f"{arrivals.process} arrivals", f"generated with seed {seed}", **columns)
+
+
+def _lengths(load: Workload, seed: int, count: int, find: Find, pairs: Trace | None) -> tuple[IntArray, IntArray]:
+    if pairs is not None:
+        rows = stream(seed, "lengths").integers(len(pairs), size=count)
+        return pairs.prompt_tokens[rows], pairs.output_tokens[rows]
+    if load.prompt_tokens is None or load.output_tokens is None:
+        raise SpecError("workload: expected arrivals, prompt_tokens and output_tokens")
+    prompts, outputs = resolved(load.prompt_tokens, find), resolved(load.output_tokens, find)
+    return lengths(prompts, stream(seed, "prompts"), count), lengths(outputs, stream(seed, "outputs"), count)
+
+
+def _turns(sessions: Sessions, seed: int, requests: int | None, find: Find) -> IntArray:
+    """Return turns of as many sessions as may be needed for the requests, or for 20 million at most, shape (session,)."""
+    random, distribution = stream(seed, "turns"), resolved(sessions.turns, find)
+    limit = MAX_REQUESTS if requests is None else requests
+    parts: list[IntArray] = []
+    while sum(int(part.sum()) for part in parts) < limit:
+        parts.append(lengths(distribution, random, min(limit, DRAWN_AT_ONCE)))
+    turns = np.concatenate(parts)
+    return turns[: int(np.searchsorted(np.cumsum(turns), limit)) + 1]
+
+
+def _rows(turns: IntArray, requests: int | None) -> int:
+    count = int(turns.sum()) if requests is None else min(int(turns.sum()), requests)
+    if count > MAX_REQUESTS:
+        raise SpecError(f"workload: about {count:,} requests; at most {MAX_REQUESTS:,} are simulated in one run")
+    return count
+
+
+def _in_turns(columns: dict[str, Any], turns: IntArray, sessions: Sessions, seed: int) -> dict[str, Any]:
+    """Return the columns of turns: their prompts with all that was said before, their waits, and the sessions they belong to.
+
+    Of a session whose turns add p_1, p_2, ... and are answered with o_1, o_2, ..., prompt k is p_1 + o_1 + ... + o_(k-1) + p_k.
+    """
+    added, outputs = columns["prompt_tokens"], columns["output_tokens"]
+    count = added.size
+    session = np.repeat(np.arange(turns.size), turns)[:count]
+    first = np.concatenate(([True], session[1:] != session[:-1]))
+    said = np.cumsum(added + outputs)
+    before = (said - added - outputs)[first][session]
+    prompts = said - outputs - before
+    think_s = times_s(sessions.think, stream(seed, "think"), count)
+    think_s[first] = np.nan
+    found = {**columns, "arrival_s": columns["arrival_s"][session], "prompt_tokens": prompts}
+    found |= {"session": session, "think_s": think_s, "prefix_tokens": prompts - added}
+    if sessions.max_context is None:
+        return found
+    fits = first | (prompts + outputs <= sessions.max_context)
+    return {name: values[fits] for name, values in found.items()}
+
+
+def _priorities(priorities: Priorities, random: np.random.Generator, count: int) -> IntArray:
+    weights = None if priorities.weights is None else np.array(priorities.weights) / sum(priorities.weights)
+    return random.choice(np.array(priorities.values, dtype=np.int64), size=count, p=weights)
 
 
 def arrival_times_s(arrivals: Arrivals, random: np.random.Generator, requests: int | None, duration_s: float | None) -> FloatArray:
     """Return arrival times [s], shape (request,), ended by ``requests`` or ``duration_s``, whichever comes first.
 
     Gaps are exponential (``poisson``), gamma of shape ``burstiness`` (``gamma``), or equal from time 0 on
-    (``deterministic``), with mean 1 / rate. ``closed_loop``: all zero, as the simulator sets each when its turn comes.
+    (``deterministic``), with mean 1 / rate; ``diurnal``: in requests expected by the day's rate (:mod:`effsim.workload.day`).
+    ``closed_loop``: all zero, as the simulator sets each when its turn comes.
     """
-    if arrivals.rate is None:
-        return np.zeros(requests or 0)
+    if arrivals.process == "closed_loop":
+        return np.full(requests or 0, ALL_AT_ONCE)
+    day = day_of(arrivals) if arrivals.process == "diurnal" else None
     limit_s = math.inf if duration_s is None else duration_s
-    expected = limit_s * arrivals.rate
-    count = expected + 10.0 * math.sqrt(expected / min(arrivals.burstiness or 1.0, 1.0)) + 10.0 if requests is None else float(requests)
+    expected = math.inf if duration_s is None else day.expected(duration_s) if day is not None else duration_s * (arrivals.rate or 0.0)
+    likely = expected + 10.0 * math.sqrt(expected / min(arrivals.burstiness or 1.0, 1.0)) + 10.0 if duration_s is not None else math.inf
+    count = min(likely, math.inf if requests is None else float(requests))
     if count > MAX_REQUESTS:
         raise SpecError(f"workload: about {count:,.0f} requests; at most {MAX_REQUESTS:,} are simulated in one run")
-    times_s = _cumulated(arrivals, random, int(count))
-    while requests is None and times_s[-1] < limit_s:
-        times_s = np.concatenate((times_s, times_s[-1] + _cumulated(arrivals, random, int(count))))
-    return times_s[times_s < limit_s]
+    end = expected if day is not None else limit_s
+    times = _cumulated(arrivals, random, int(count))
+    while times[-1] < end and (requests is None or times.size < requests):
+        more = int(count) if requests is None else min(int(count), requests - times.size)
+        times = np.concatenate((times, times[-1] + _cumulated(arrivals, random, more)))
+    if day is not None:
+        times = day.times_s(times)
+    return times if times[-1] < limit_s else times[times < limit_s]
 
 
 def _cumulated(arrivals: Arrivals, random: np.random.Generator, count: int) -> FloatArray:
-    rate = arrivals.rate or math.nan
+    """Return arrival times [s], or, of a day, requests expected by each arrival."""
+    rate = 1.0 if arrivals.process == "diurnal" else arrivals.rate or math.nan
     if arrivals.process == "deterministic":
         return np.arange(count) / rate
     shape = arrivals.burstiness or 1.0
-    return np.cumsum(random.gamma(shape, 1.0 / (rate * shape), size=count))
-
-
-def lengths(distribution: Distribution, random: np.random.Generator, count: int) -> IntArray:
-    """Return token counts of a distribution, shape (count,), each at least 1.
-
-    >>> lengths(Fixed(kind="fixed", tokens=512), stream(0, "prompts"), 3).tolist()
-    [512, 512, 512]
-    """
-    match distribution:
-        case Fixed():
-            return np.full(count, distribution.tokens, dtype=np.int64)
-        case Uniform():
-            return random.integers(distribution.low, distribution.high, size=count, endpoint=True)
-        case Empirical():
-            weights = None if distribution.weights is None else np.array(distribution.weights) / sum(distribution.weights)
-            return random.choice(np.array(distribution.values, dtype=np.int64), size=count, p=weights)
-        case Lognormal():
-            mu, sigma = lognormal_parameters(distribution)
-            drawn = np.rint(random.lognormal(mu, sigma, size=count))
-            return np.clip(drawn, distribution.minimum, distribution.maximum or 10**8).astype(np.int64)
-
-
-def lognormal_parameters(distribution: Lognormal) -> tuple[float, float]:
-    """Return mean and standard deviation of the logarithm.
-
-    From median and 90th percentile: mu = ln median, sigma = ln(p90 / median) / 1.2816. From the mean of the tokens and
-    sigma: mu = ln mean - sigma^2 / 2.
-
-    >>> lognormal_parameters(Lognormal(kind="lognormal", mean=1.0, sigma=2.0))
-    (-2.0, 2.0)
-    """
-    if distribution.median is not None and distribution.p90 is not None:
-        return math.log(distribution.median), math.log(distribution.p90 / distribution.median) / _P90_OF_NORMAL
-    if distribution.mean is None or distribution.sigma is None:
-        raise SpecError("lognormal: expected median and p90, or mean and sigma")
-    return math.log(distribution.mean) - distribution.sigma**2 / 2.0, distribution.sigma
+    gaps = random.gamma(shape, 1.0 / (rate * shape), size=count)
+    return np.cumsum(gaps, out=gaps)

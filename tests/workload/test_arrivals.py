@@ -9,7 +9,8 @@ from effsim.catalog import DATA_VARIABLE
 from effsim.errors import SpecError
 from effsim.specs.scenario import load_scenario
 from effsim.specs.workload import Arrivals, Empirical, Lognormal, Uniform, Workload
-from effsim.workload.arrivals import arrival_times_s, generated, lengths, requests_of, stream
+from effsim.workload.arrivals import arrival_times_s, generated, requests_of, stream
+from effsim.workload.lengths import lengths
 
 
 def load(**changes):
