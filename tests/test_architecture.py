@@ -42,7 +42,7 @@ THIRD_PARTY_OF_COST = {"numpy"}
 TABLES_OF_COST = {f"effsim.cost.{name}" for name in ("breakdown", "estimate", "serving", "training")}
 """The estimates, whose public ``breakdown`` is a pandas table; the functions under them know arrays only."""
 
-OPTIONAL_PACKAGES = {"pynvml", "zeus", "streamlit", "plotly", "distributed", "dask", "pyarrow", "optuna", "torch", "sklearn", "matplotlib"}
+OPTIONAL_PACKAGES = {"aiconfigurator_core", "pynvml", "zeus", "streamlit", "plotly", "distributed", "dask", "pyarrow", "optuna", "torch", "sklearn", "matplotlib"}
 TOP_LAYER = LAYERS[-1]
 
 MAX_FILE_LINES = 400
@@ -64,7 +64,11 @@ DIMENSIONLESS = {
     "relative_sd", "rank_time_sd",  # of the mean
     "min_clock", "max_clock", "clock",  # of the full clock
     "offload_activations", "offload_optimizer",  # shares
-    *(f"Coefficients.{name}" for name in ("idle_power", "static_power", "compute_power", "memory_power", "link_power")),  # of the TDP
+    *(f"Coefficients.{name}" for name in (
+        "idle_power", "static_power", "compute_power", "memory_power", "link_power",
+        "busy_power", "grouped_busy_power", "quantized_busy_power", "attention_busy_power", "elementwise_busy_power",
+    )),  # of the TDP
+    "expert_tile_rows",  # a count
 }  # fmt: skip
 """Floats without a unit, by name, or by class and name where the name alone would say too little."""
 

@@ -36,12 +36,14 @@ DEFAULT_NOISE: Final = 0.15
 VERSION_LOG_SD: Final = 0.12
 POWER_LOG_SD: Final = 0.3
 SLOWEST_S: Final = 0.02  # kernels longer than this are of no iteration of an engine
+STEADY_S: Final = 2e-4  # power of shorter kernels is mostly that of what runs between them
 LAUNCH_S: Final = 3e-5  # products whose least latency is above this were waited for, not measured
 COEFFICIENTS: Final = (
     "gemm_efficiency", "memory_efficiency", "gemm_kernel_s", "quantized_gemm_factor", "quantized_gemm_kernel_s",
     "grouped_gemm_efficiency", "grouped_memory_efficiency", "grouped_gemm_kernel_s", "quantized_grouped_factor",
     "attention_efficiency", "attention_memory_efficiency", "attention_kernel_s", "attention_item_s", "overlap_softness",
-    "link_efficiency", "collective_latency_factor", "static_power", "busy_power", "grouped_busy_power", "compute_power", "memory_power",
+    "link_efficiency", "collective_latency_factor", "static_power", "busy_power", "grouped_busy_power", "quantized_busy_power", "attention_busy_power",
+    "compute_power", "memory_power",
 )  # fmt: skip
 MOE_EXTRA_KERNELS: Final = 4.0  # alignment and sorting of pairs, sum over experts, as counted in the lowering of mixtures
 
@@ -92,7 +94,8 @@ def _chosen(table: KernelTable, accelerator: Accelerator) -> pd.DataFrame:
         return rows
     order = np.argsort(rows.latency_s.to_numpy())
     places: Any = np.unique(np.linspace(0, len(order) - 1, min(ROWS, len(order))).astype(int)) if len(order) else []
-    return rows.iloc[order[places]]
+    drawn: pd.DataFrame = rows.iloc[order[places]]
+    return drawn
 
 
 def _measured(kind: str, rows: pd.DataFrame, where: tuple[Accelerator, Fabric, Parallelism]) -> Measured:
@@ -177,7 +180,8 @@ def predicted(measured: Measured, coefficients: Coefficients) -> tuple[Vector, V
         spread = np.asarray(values, dtype=float).ravel() + np.zeros(len(measured.owner))
         return np.asarray(np.bincount(measured.owner, weights=spread, minlength=len(measured.latency_s)), dtype=float)
 
-    latency_s, core_s = summed(each.time_s), summed(each.core_s)
+    counted = costs.count[:, None]
+    latency_s, core_s = summed(counted * each.time_s), summed(counted * each.core_s)
     core_j = summed(costs.core_j_per_operation.sum(axis=1) + costs.busy_w * each.moving_s[:, 0])
     memory_j = summed(costs.memory_w * each.memory_s[:, 0])
     watts = (costs.device.idle_w, costs.device.static_w, measured.limit_w)
@@ -198,7 +202,7 @@ def fit(measured: Sequence[Measured], prior: Prior) -> tuple[Posterior, dict[str
     if not measured:
         raise CalibrationError("nothing to fit: no kernels that the accelerator's data sheet covers")
     kinds = list(dict.fromkeys(one.kind for one in measured))
-    powered = [kind for kind in kinds if any(one.kind == kind and one.power_w is not None for one in measured)]
+    powered = [kind for kind in kinds if any(one.kind == kind and one.power_w is not None and np.any(one.latency_s > STEADY_S) for one in measured)]
     quantities = [*kinds, *(f"power of {kind}" for kind in powered)]
     width = max(sum(len(one.latency_s) for one in measured if one.kind == kind) for kind in kinds)
 
@@ -208,8 +212,8 @@ def fit(measured: Sequence[Measured], prior: Prior) -> tuple[Posterior, dict[str
         for one in measured:
             latency_s, power_w = predicted(one, coefficients)
             pairs = [(one.kind, latency_s / one.latency_s)]
-            if one.power_w is not None:
-                pairs.append((f"power of {one.kind}", power_w / one.power_w))
+            if one.power_w is not None and one.kind in powered:
+                pairs.append((f"power of {one.kind}", np.where(one.latency_s > STEADY_S, power_w / one.power_w, np.nan)))
             for name, ratio in pairs:
                 start = filled[name]
                 errors[quantities.index(name), start : start + len(ratio)] = np.log(ratio)

@@ -24,8 +24,10 @@ LARGEST_SHARE: Final = 0.98
 FARTHEST: Final = 6.0  # prior standard deviations
 STEP: Final = 1e-3  # of a prior standard deviation, for the Jacobian
 PASSES: Final = 2
-EVALUATIONS: Final = 12  # of the residuals, per pass
+EVALUATIONS: Final = 12  # steps of the first pass from the prior
+EVALUATIONS_NEAR: Final = 5  # steps of a fit that starts from one of nearly the same rows
 NOISE_FLOOR: Final = 0.03
+LEAST_EIGENVALUE: Final = 1e-3  # of a correlation written with three decimals
 NORMAL_MAD: Final = 1.4826  # standard deviation of a normal over the median of its absolute values
 
 
@@ -37,11 +39,13 @@ class Data(NamedTuple):
             quantity has fewer rows.
         weights: Of the squared residuals, shape (row,).
         noise: Standard deviation of each quantity's residuals to start from.
+        correlation: Of the prior, over the coefficients fitted, in their order; None: independent.
     """
 
     log_errors: Callable[[Coefficients], Vector]
     weights: Vector
     noise: tuple[float, ...]
+    correlation: Vector | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,10 +111,11 @@ def posterior(data: Data, prior: Prior, coefficients: Sequence[str], start: Post
     problem = _Problem(data, prior, chosen)
     moved = np.zeros(len(chosen)) if start is None else problem.moved([start.median[name] for name in chosen])
     noise = np.array(data.noise if start is None else start.noise_log_sd)
+    steps = EVALUATIONS if start is None else EVALUATIONS_NEAR
     for _ in range(PASSES if start is None else 1):
         inside = np.clip(moved, problem.bounds[0] + STEP, problem.bounds[1] - STEP)
         moved = np.asarray(
-            least_squares(problem.residuals, inside, problem.jacobian, args=(noise,), bounds=problem.bounds, max_nfev=EVALUATIONS, xtol=1e-4, ftol=1e-4).x
+            least_squares(problem.residuals, inside, problem.jacobian, args=(noise,), bounds=problem.bounds, max_nfev=steps, xtol=1e-4, ftol=1e-4).x
         )
         noise = problem.noise(moved) if start is None else noise
     jacobian = problem.jacobian(moved, noise)
@@ -134,6 +139,7 @@ class _Problem:
         room = (math.log(LARGEST_SHARE) - self.origin) / self.spread
         upper = [min(max(limit, 3 * STEP), FARTHEST) if name.endswith(SHARES) else FARTHEST for name, limit in zip(chosen, room, strict=True)]
         self.bounds = (np.full(len(chosen), -FARTHEST), np.array(upper))
+        self.hold: Vector = np.eye(len(chosen)) if data.correlation is None else _inverse_root(data.correlation)
 
     def moved(self, values: Sequence[float]) -> Vector:
         found: Vector = (np.log(values) - self.origin) / self.spread
@@ -148,7 +154,7 @@ class _Problem:
     def residuals(self, moved: Vector, noise: Vector) -> Vector:
         scaled = np.nan_to_num(self.log_errors(moved) / noise[:, None])
         soft = np.sign(scaled) * np.sqrt(2.0 * (np.sqrt(1.0 + scaled**2) - 1.0))
-        return np.concatenate([(np.sqrt(self.data.weights) * soft).ravel(), moved])
+        return np.concatenate([(np.sqrt(self.data.weights) * soft).ravel(), self.hold @ moved])
 
     def jacobian(self, moved: Vector, noise: Vector) -> Vector:
         """Return the derivatives by differences towards the prior, which no bound forbids."""
@@ -163,3 +169,10 @@ class _Problem:
     def noise(self, moved: Vector) -> Vector:
         errors = self.log_errors(moved)
         return np.maximum(NORMAL_MAD * np.nanmedian(np.abs(errors), axis=1), NOISE_FLOOR)
+
+
+def _inverse_root(correlation: Vector) -> Vector:
+    """Return the symmetric R with ``R R = C^-1``; eigenvalues that rounding has made 0 or less are put to :data:`LEAST_EIGENVALUE`."""
+    values, vectors = np.linalg.eigh(correlation)
+    found: Vector = vectors / np.sqrt(np.maximum(values, LEAST_EIGENVALUE)) @ vectors.T
+    return found

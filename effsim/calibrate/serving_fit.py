@@ -6,6 +6,7 @@ model, the residuals under a fit to the other models.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
@@ -33,7 +34,8 @@ COEFFICIENTS: Final = (
     "elementwise_kernel_s", "sampling_efficiency", "overlap_softness", "expert_imbalance",
     "link_efficiency", "collective_latency_factor",
     "host_overhead_factor", "sequence_overhead_factor", "chunked_attention_s", "eager_attention_s", "eager_experts_s", "eager_scan_s", "prompt_share",
-    "static_power", "busy_power", "grouped_busy_power", "compute_power", "memory_power", "link_power", "voltage_floor",
+    "static_power", "busy_power", "grouped_busy_power", "quantized_busy_power", "attention_busy_power", "elementwise_busy_power",
+    "compute_power", "memory_power", "link_power", "voltage_floor",
 )  # fmt: skip
 
 
@@ -57,11 +59,31 @@ class Runs(NamedTuple):
 
 def log_errors(runs: Sequence[Runs], coefficients: Coefficients, outputs: Sequence[str] = QUANTITIES) -> Vector:
     """Return log(predicted / measured), shape (output, load of all runs)."""
-    columns = []
-    for one in runs:
-        found = predict(one.deployment, coefficients, one.load)
-        columns.append(np.stack([np.log(found[name] / one.measured[name]) for name in outputs]))
-    return np.concatenate(columns, axis=1)
+    return np.concatenate([_log_errors(_Key(one), coefficients)[[OUTPUTS.index(name) for name in outputs]] for one in runs], axis=1)
+
+
+class _Key:
+    """Runs as a cache key, by identity."""
+
+    __slots__ = ("runs",)
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+
+    def __hash__(self) -> int:
+        return id(self.runs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.runs is self.runs
+
+
+@functools.lru_cache(maxsize=8192)
+def _log_errors(key: _Key, coefficients: Coefficients) -> Vector:
+    """Return the errors of one configuration, kept: fits that leave a model out start from the same points."""
+    one = key.runs
+    found = predict(one.deployment, coefficients, one.load)
+    errors: Vector = np.stack([np.log(found[name] / one.measured[name]) for name in OUTPUTS])
+    return errors
 
 
 def fit(runs: Sequence[Runs], prior: Prior, coefficients: Sequence[str] = COEFFICIENTS, start: Posterior | None = None) -> Posterior:

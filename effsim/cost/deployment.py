@@ -7,7 +7,7 @@ from effsim import catalog
 from effsim.cost.collectives import Fabric, Level
 from effsim.cost.device import MIN_CLOCK, Coefficients, Device, Prior, build_device, dtypes, prior_for, transferred
 from effsim.cost.estimate import number_or_none
-from effsim.cost.evaluate import CostTable, cost_table
+from effsim.cost.evaluate import CostTable, Habits, cost_table
 from effsim.cost.kernels import SMALL_ROWS
 from effsim.cost.memory import ServingMemory, serving_memory
 from effsim.errors import SpecError
@@ -42,7 +42,9 @@ class Deployment:
     def costs(self, coefficients: Coefficients) -> CostTable:
         """Return the cost of the operations under given coefficients."""
         device = build_device(self.accelerator, coefficients, self.power_limit_w, self.clock)
-        return cost_table(self.table, device, self.fabric, self.engine.launch_overhead.value, self.engine.expert_tile_rows or SMALL_ROWS)
+        engine = self.engine
+        habits = Habits(engine.launch_overhead.value, engine.expert_tile_rows or SMALL_ROWS, engine.sorts_logits)
+        return cost_table(self.table, device, self.fabric, habits)
 
     def device(self) -> Device:
         """Return the device with the coefficients' medians."""

@@ -52,7 +52,10 @@ class Coefficients:
         sequence_overhead_factor: Multiplies the engine's host time per sequence.
         prompt_share: Of the prompt tokens that is computed in steady state; the rest lies in the prefix cache.
         busy_power: While a kernel moves data or computes, whatever it does.
-        grouped_busy_power: Likewise while a mixture product runs.
+        grouped_busy_power: Likewise while a mixture product of 16-bit operands runs.
+        quantized_busy_power: Likewise of fewer bits.
+        attention_busy_power: Likewise while attention or a scan runs.
+        elementwise_busy_power: Likewise while an elementwise kernel moves data.
     """
 
     gemm_efficiency: float
@@ -93,6 +96,9 @@ class Coefficients:
     prompt_share: float
     busy_power: float
     grouped_busy_power: float
+    quantized_busy_power: float
+    attention_busy_power: float
+    elementwise_busy_power: float
 
 
 COEFFICIENTS: Final = tuple(field.name for field in dataclasses.fields(Coefficients))
@@ -262,7 +268,7 @@ def combine(layers: tuple[Calibration, ...], accelerator: str) -> Prior:
         discrepancy_log_sd={kind: sd for given in layers for kind, sd in given.discrepancy_log_sd.items()},
         provenance="datasheet" if len(layers) == 1 or (last.kind == "prior" and last.engine is None) else calibrated,
         name=last.name,
-        covers=last.covers,
+        covers={str(key): values for key, values in last.covers.items()},
     )
 
 

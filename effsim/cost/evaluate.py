@@ -21,6 +21,24 @@ NARROW = frozenset({"fp8", "int8", "fp4"})  # dtypes of products whose weights h
 BLOCK_ITERATIONS = 2048  # so that an (operation, iteration) block stays in the cache
 
 
+class Habits(NamedTuple):
+    """What an engine does beside running kernels.
+
+    Args:
+        launch_s: Added to each kernel [s].
+        expert_tile_rows: To which it pads an expert's tokens where its kernel is not tuned: experts spread over ranks, and more tokens
+            than a rank has experts.
+        sorts_logits: For top-k and top-p sampling.
+    """
+
+    launch_s: float = 0.0
+    expert_tile_rows: float = SMALL_ROWS
+    sorts_logits: bool = False
+
+
+PLAIN = Habits()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class CostTable:
     """Per-operation costs on one device, shape (operation,) or (operation, feature); see :func:`cost_table`."""
@@ -95,13 +113,13 @@ def _efficiencies(device: Device) -> tuple[dict[str, float], dict[str, float], d
     c = device.coefficients
     compute = {"gemm": c.gemm_efficiency, "grouped_gemm": c.grouped_gemm_efficiency, "prefill_attention": c.attention_efficiency}
     compute |= {"decode_attention": c.decode_attention_efficiency, "scan": c.scan_efficiency}
-    memory = {"grouped_gemm": c.grouped_memory_efficiency, "decode_attention": c.attention_memory_efficiency, "sampling": c.sampling_efficiency}
+    memory = {"grouped_gemm": c.grouped_memory_efficiency, "decode_attention": c.attention_memory_efficiency}
     fixed = {"gemm": c.gemm_kernel_s, "grouped_gemm": c.grouped_gemm_kernel_s}
     fixed |= dict.fromkeys(("prefill_attention", "decode_attention", "scan"), c.attention_kernel_s)
     return compute, memory, fixed
 
 
-def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float = 0.0, expert_tile_rows: float = SMALL_ROWS) -> CostTable:
+def cost_table(table: OpTable, device: Device, fabric: Fabric, habits: Habits = PLAIN) -> CostTable:
     """Return the costs of a table's operations on a device.
 
     Energy coefficients follow from shares of the TDP: ``e_flop(dtype) = compute_power · TDP / peak(dtype)`` and likewise per byte
@@ -111,15 +129,15 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
         table: Of operations.
         device: That runs them.
         fabric: That joins its ranks.
-        launch_s: Added by the engine to each kernel [s].
-        expert_tile_rows: To which the engine pads an expert's tokens where its kernel is not tuned: experts spread over ranks, and more
-            tokens than a rank has experts.
+        habits: Of the engine.
 
     Raises:
         SpecError: A dtype that the device lacks, or ranks beyond the network.
     """
     c, ops = device.coefficients, table.operations
     compute, memory, fixed = _efficiencies(device)
+    if habits.sorts_logits:
+        memory["sampling"] = c.sampling_efficiency
     rate = np.array([peak(device, op.dtype) for op in ops])
     narrow = np.array([_narrow_factor(op, c) for op in ops])
     efficiency = np.array([compute.get(op.kind, c.vector_efficiency) for op in ops]) * narrow
@@ -128,7 +146,7 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
     imbalance = np.array([c.expert_imbalance if op.kind == "grouped_gemm" else 1.0 for op in ops])
     wires = _wires(table, fabric)
     link = device.link_bytes_per_s or 1.0
-    fixed_s = np.array([_fixed_s(op, c, fixed) + launch_s for op in ops]) * table.column("kernels")
+    fixed_s = np.array([_fixed_s(op, c, fixed) + habits.launch_s for op in ops]) * table.column("kernels")
     return CostTable(
         table=table,
         device=device,
@@ -149,11 +167,11 @@ def cost_table(table: OpTable, device: Device, fabric: Fabric, launch_s: float =
         core_j_per_operation=table.flop * (table.count * c.compute_power * device.tdp_w / rate)[:, None],
         memory_w=table.count * streaming * (c.memory_power * device.tdp_w / device.bandwidth_bytes_per_s),
         link_j_per_collective=_link_j(table, wires, c.link_power * device.tdp_w / link),
-        sorting=np.array([op.kind == "sampling" for op in ops]),
+        sorting=np.array([op.kind == "sampling" and habits.sorts_logits for op in ops]),
         rows_sampled=np.array([float(f.kind == "logit_rows") for f in table.features]),
         tokens_seen=np.array([_tokens_seen(op, table) for op in ops[: table.num_gemms]]).reshape(table.num_gemms, len(table.features)),
         untuned_above=np.array([_untuned_above(op) for op in ops[: table.num_gemms]]).reshape(-1, 1),
-        expert_tile_rows=expert_tile_rows,
+        expert_tile_rows=habits.expert_tile_rows,
         busy_w=np.array([_busy_power(op, c) for op in ops]) * device.tdp_w * table.count,
         eager_s=sum(op.count * _eager_s(op, c) for op in ops),
         chunked_s=c.chunked_attention_s if any(f.kind == "decode_keys" and f.chunk for f in table.features) else 0.0,
@@ -181,7 +199,11 @@ def _untuned_above(op: Operation) -> float:
 def _busy_power(op: Operation, c: Coefficients) -> float:
     if op.kind in {"collective", "transfer"}:
         return 0.0
-    return c.grouped_busy_power if op.kind == "grouped_gemm" else c.busy_power
+    if op.kind == "grouped_gemm":
+        return c.quantized_busy_power if op.dtype in NARROW else c.grouped_busy_power
+    if op.kind in {"decode_attention", "prefill_attention", "scan"}:
+        return c.attention_busy_power
+    return c.elementwise_busy_power if op.kind == "elementwise" else c.busy_power
 
 
 def _items_s(table: OpTable, c: Coefficients) -> Array:

@@ -1,13 +1,12 @@
 """Steady-state serving: latency, throughput, power and energy of a batch that is refilled as requests finish."""
 
 import dataclasses
-import functools
-import math
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from effsim.cost import steady_state
 from effsim.cost.breakdown import operation_breakdown
 from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import Coefficients
@@ -16,6 +15,7 @@ from effsim.cost.evaluate import CostTable, evaluate, powered
 from effsim.cost.kernels import launched
 from effsim.cost.memory import max_batch, require_batch, require_weights
 from effsim.cost.server import fan_power_w, host_power_w, server_power_w
+from effsim.cost.steady_state import Load
 from effsim.cost.uncertainty import discrepancies, log_sd, sd_of_range
 from effsim.errors import InfeasibleError, SpecError
 from effsim.results import Provenance
@@ -30,15 +30,6 @@ ENERGY_OUTPUTS = ("energy_per_output_token_j", "server_energy_per_output_token_j
 LIMIT_TOLERANCE = 1e-4
 DEFAULT_BUDGET = 8192  # tokens per iteration, for engines that have no limit of their own
 OUTPUTS = (*TIME_OUTPUTS, *POWER_OUTPUTS, *ENERGY_OUTPUTS)
-
-
-class Load(NamedTuple):
-    """Loads to evaluate, shape (load,): requests decoding together, prompt and output tokens, tokens per iteration at most."""
-
-    batch: Any
-    prompt_tokens: Any
-    output_tokens: Any
-    max_num_batched_tokens: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +209,7 @@ def _spread(deployment: Deployment, load: Load) -> dict[str, Any]:
     spread = log_sd(
         lambda coefficients: predict(deployment, coefficients, load),
         _with_engine(deployment),
-        discrepancies(deployment.prior, TIME_OUTPUTS, POWER_OUTPUTS, ENERGY_OUTPUTS),
+        discrepancies(deployment.prior, TIME_OUTPUTS, POWER_OUTPUTS, ENERGY_OUTPUTS) | _of_energy(deployment),
     )
     node = deployment.node
     if node is None:
@@ -232,15 +223,21 @@ def _spread(deployment: Deployment, load: Load) -> dict[str, Any]:
     return {name: np.hypot(sd, doubt) if name.startswith("server_") else sd for name, sd in spread.items()}
 
 
+def _of_energy(deployment: Deployment) -> dict[str, float]:
+    """Return the discrepancy of energies where the prior states one for serving on data sheets, and none has been found since."""
+    known = deployment.prior.discrepancy_log_sd
+    return {} if "energy" in known or "serving_energy" not in known else dict.fromkeys(ENERGY_OUTPUTS, known["serving_energy"])
+
+
 def _rows(deployment: Deployment, load: Load) -> pd.DataFrame:
     """Return the breakdown of the first load: a decode-only iteration and one with a prompt, one rank, all stages, at full clock."""
     first = Load(*(part[:1] for part in load))
     costs = deployment.costs(deployment.prior.median)
-    cases = _cases(deployment, first, deployment.prior.median.prompt_share)
+    shown = steady_state.cases(first, deployment.parallelism.pipeline, deployment.prior.median.prompt_share)
     frames = []
     for name in ("decode", "first"):
-        features = feature_matrix(costs.table.features, cases[name])
-        waiting_s = _waiting_s(deployment, costs, deployment.prior.median, (cases[name], evaluate(costs, features).time_s, first.batch))
+        features = feature_matrix(costs.table.features, shown[name])
+        waiting_s = _waiting_s(deployment, costs, deployment.prior.median, (shown[name], evaluate(costs, features).time_s, first.batch))
         frames.append(operation_breakdown(costs, features, name, float(waiting_s[0])))
     return pd.concat(frames, ignore_index=True)
 
@@ -279,109 +276,14 @@ def _waiting_s(deployment: Deployment, costs: CostTable, coefficients: Coefficie
     return others_s + (np.maximum(host_s - kernels_s - others_s, 0.0) if deployment.engine.async_scheduling else host_s)
 
 
-def _cases(deployment: Deployment, load: Load, computed: float) -> dict[str, Iteration]:
-    """Return the iterations that steady state is made of; a share ``computed`` of newcomers' prompts is not in the prefix cache.
-
-    ``decode``: no newcomer. ``mixed``: the mean of those with newcomers. ``median``: with the median of prompt tokens.
-    ``first``: one request's prompt among the others' decoding, in as many equal chunks as the token budget asks for.
-    """
-    b, p, o, _ = load
-    micro, rate, per_pass, share, chunks = _pace(deployment, load, computed)
-    tokens = np.minimum(rate * p * computed / share, per_pass)
-    median = np.minimum(NEWCOMERS_TOGETHER * median_arrivals(rate / NEWCOMERS_TOGETHER) * p * computed, per_pass)
-    running = {"decode_from": p + 1.0, "decode_to": p + o}
-    return {
-        "decode": Iteration(b / micro, **running),
-        "mixed": _with_prefill(b / micro, (p, computed), tokens, running),
-        "median": _with_prefill(b / micro, (p, computed), median, running),
-        "first": Iteration(
-            (b - 1.0) / micro, **running, prefill_seqs=1.0, prefill_tokens=p / chunks, prefill_before=(p - p / chunks) / 2, completed_prefills=1.0 / chunks
-        ),
-    }
-
-
-PROMPT_CV: Final = 1.15
-"""Standard deviation of prompt lengths over their mean: 1.15 in conversations, 0.86 in code completion (Azure LLM inference traces, 2023)."""
-
-
-NEWCOMERS_TOGETHER: Final = 1.3
-"""Newcomers that enter a pass together where any do: client and scheduler answer once per pass (assumed; passes with prefill are rarer for it)."""
-
-
-@functools.cache
-def _arrival_table() -> tuple[Any, Any]:
-    """Return newcomers per pass and the median of what they bring, in mean prompts: compound Poisson, log-normal lengths.
-
-    By discrete Fourier transform of the distribution on a grid of 1/64 mean prompts.
-    """
-    rates = np.concatenate([[0.0], np.geomspace(math.log(2.0) * 1.0001, 64.0, 60)])
-    cells, width = 1 << 14, 1.0 / 64.0
-    spread = math.sqrt(math.log1p(PROMPT_CV**2))
-    edges = (np.arange(cells) + 0.5) * width
-    below = np.array([0.5 * (1.0 + math.erf((math.log(edge) + 0.5 * spread**2) / (spread * math.sqrt(2.0)))) for edge in edges])
-    shape = np.fft.rfft(np.diff(below, prepend=0.0))
-    medians = [0.0]
-    for rate in rates[1:]:
-        cumulative = np.cumsum(np.fft.irfft(np.exp(rate * (shape - 1.0)), cells))
-        medians.append(float(np.searchsorted(cumulative, 0.5)) * width)
-    return np.concatenate([[0.0, math.log(2.0)], rates[1:]]), np.concatenate([[0.0, 0.0], medians[1:]])
-
-
-def median_arrivals(rate: Any) -> Any:
-    """Return the median of the prompt tokens that arrive in a pass, in mean prompts, for so many newcomers per pass in the mean.
-
-    Zero up to log 2 newcomers, as then most passes have none; near the mean for many.
-
-    >>> float(median_arrivals(0.5)), 9.0 < float(median_arrivals(10.0)) < 10.0
-    (0.0, True)
-    """
-    rates, medians = _arrival_table()
-    return np.where(rate > rates[-1], rate, np.interp(rate, rates, medians))
-
-
-class _Pace(NamedTuple):
-    """How prompts enter a batch, shape (load,).
-
-    Args:
-        micro: Micro-batches that the pipeline's stages work on at once.
-        rate: Newcomers per pass, in the mean.
-        per_pass: Prompt tokens that a pass has room for beside the decoding requests.
-        share: Of passes that carry prefill: ``1 - exp(-rate)``, more where the token budget spreads prompts over more passes.
-        chunks: Passes that one prompt takes.
-    """
-
-    micro: Any
-    rate: Any
-    per_pass: Any
-    share: Any
-    chunks: Any
-
-
-def _pace(deployment: Deployment, load: Load, computed: float) -> _Pace:
-    b, p, o, most = load
-    micro = np.minimum(deployment.parallelism.pipeline, b)
-    rate = b / o / micro
-    per_pass = np.maximum(most - b / micro, 1.0)
-    share = np.minimum(np.maximum(-np.expm1(-rate / NEWCOMERS_TOGETHER), rate * p * computed / per_pass), 1.0)
-    return _Pace(micro, rate, per_pass, share, np.ceil(p / np.maximum(most - (b - 1.0) / micro, 1.0)))
-
-
-def _with_prefill(seqs: Any, prompt: tuple[Any, float], tokens: Any, running: dict[str, Any]) -> Iteration:
-    """Return an iteration with so many prompt tokens; of each prompt a share is computed, in equal chunks, behind the rest of it."""
-    whole, computed = prompt
-    fresh = whole * computed
-    chunk = np.minimum(fresh, np.maximum(tokens, 1.0))
-    count, before = tokens / chunk, whole - fresh + (fresh - chunk) / 2
-    return Iteration(seqs, **running, prefill_seqs=count, prefill_tokens=chunk, prefill_before=before, completed_prefills=count * chunk / fresh)
-
-
 def predict(deployment: Deployment, coefficients: Coefficients, load: Load) -> dict[str, Any]:
     """Return the outputs of loads under given coefficients, arrays of shape (load,). Pure: nothing is checked or cached."""
     costs = deployment.costs(coefficients)
     b, p, o, _ = load
-    micro, newcomers, per_pass, share, chunks = _pace(deployment, load, coefficients.prompt_share)
-    decode, mixed, median, first = _run(deployment, costs, coefficients, (_cases(deployment, load, coefficients.prompt_share), b, micro))
-    stretch = np.maximum(1.0, newcomers * p * coefficients.prompt_share / per_pass)
+    stages, computed = deployment.parallelism.pipeline, coefficients.prompt_share
+    micro, newcomers, per_pass, share, chunks = steady_state.pace(load, stages, computed)
+    decode, mixed, median, first = _run(deployment, costs, coefficients, (steady_state.cases(load, stages, computed), b, micro))
+    stretch = np.maximum(1.0, newcomers * p * computed / per_pass)
     tpot_s = ((1.0 - share) * decode.time_s + share * mixed.time_s) * stretch
     energy_j = ((1.0 - share) * decode.energy_j + share * mixed.energy_j) * stretch
     ranks, replicas = deployment.parallelism.accelerators, deployment.parallelism.data

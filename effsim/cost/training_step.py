@@ -8,10 +8,10 @@ import numpy as np
 
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Device, build_device
-from effsim.cost.evaluate import Costs, CostTable, cost_table, evaluate, powered
+from effsim.cost.evaluate import Costs, CostTable, Habits, cost_table, evaluate, powered
 from effsim.cost.exchange import SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, exchange_gradients
 from effsim.cost.offload import offloaded
-from effsim.cost.recipe import Batch, Recipe, Step, expert_copies
+from effsim.cost.recipe import Batch, Recipe, Step, expert_copies, with_choices
 from effsim.cost.routing import part_s, with_routing
 from effsim.cost.schedules import StageTimes, bubble_s, check_chunks, slowest_of
 from effsim.cost.training_memory import training_memory
@@ -75,6 +75,7 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
     wide = lower(deployment.model, deployment.table.parallelism, dataclasses.replace(deployment.numerics, precision="bf16"), "train")
     weights = stage_weight_bytes(wide, p.pipeline) / WIDE_BYTES
     low = check_trainable(deployment.numerics.precision, deployment.numerics.dtypes, deployment.accelerator.name, frozen=recipe.trainable == "lora")
+    low = with_choices(low, recipe)
     forward, trained = _forward(deployment, recipe, low), weights
     if recipe.trainable == "lora":
         forward, adapters = _adapted(forward, recipe.lora_rank)
@@ -136,7 +137,7 @@ def device_of(step: Step, coefficients: Coefficients) -> Device:
 
 def costs_of(step: Step, table: OpTable, coefficients: Coefficients) -> CostTable:
     """Return the costs of one of the step's tables."""
-    return cost_table(table, device_of(step, coefficients), step.deployment.fabric, step.deployment.engine.launch_overhead.value)
+    return cost_table(table, device_of(step, coefficients), step.deployment.fabric, Habits(step.deployment.engine.launch_overhead.value))
 
 
 def micro_batch(step: Step, coefficients: Coefficients, batch: Batch) -> Micro:

@@ -29,7 +29,8 @@ class Calibration(Sourced):
     """Coefficients by name (the fields of ``effsim.cost.device.Coefficients``), with how far they can be trusted.
 
     ``correlation`` is over ``coefficients`` in their order; absent means independent. ``discrepancy_log_sd`` is what the
-    model itself cannot explain, by output: ``time``, ``power`` and, where it is known apart, ``energy``. ``covers``: the kinds of model
+    model itself cannot explain, by output: ``time``, ``power`` and, where it is known apart, ``energy`` (``serving_energy``: of
+    serving alone, where nothing better is laid over it). ``covers``: the kinds of model
     (dense, moe, hybrid) and the precisions that were measured; predictions of others count as transferred.
     """
 

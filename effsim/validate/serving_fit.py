@@ -115,7 +115,7 @@ def _other_accelerator(found: Sequence[Runs], others: Mapping[str, Posterior], s
 
 def _frame(one: LeftOut, tier: str, spread: Mapping[str, float]) -> pd.DataFrame:
     rows = []
-    both = {**spread, "energy": spread.get("energy", float(np.hypot(spread.get("time", 0.0), spread.get("power", 0.0))))}
+    both = {**spread, "energy": spread.get("energy", spread.get("serving_energy", 0.0))}
     z = NormalDist().inv_cdf(0.5 + LEVEL / 2.0)
     run = one.runs
     for output in OUTPUTS:

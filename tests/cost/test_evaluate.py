@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from effsim.cost.collectives import Fabric, Level
 from effsim.cost.deployment import Settings, deploy
-from effsim.cost.device import MIN_CLOCK, build_device, prior_for
-from effsim.cost.evaluate import BLOCK_ITERATIONS, cost_table, evaluate, operation_costs, powered
+from effsim.cost.device import COEFFICIENTS, MIN_CLOCK, build_device, prior_for
+from effsim.cost.evaluate import BLOCK_ITERATIONS, Habits, cost_table, evaluate, operation_costs, powered
 from effsim.cost.kernels import power_at
 from effsim.errors import SpecError
 from effsim.specs import loading
@@ -102,7 +102,8 @@ def test_dynamic_energy_by_hand():
     at 0.35 · 700 W / 3.35e12 a byte, whatever the efficiencies.
     """
     base = deployment("qwen3-8b")
-    coefficients = dataclasses.replace(MEDIAN, compute_power=0.75, memory_power=0.35, busy_power=1e-15, grouped_busy_power=1e-15)
+    nothing = dict.fromkeys((name for name in COEFFICIENTS if name.endswith("busy_power")), 1e-15)
+    coefficients = dataclasses.replace(MEDIAN, compute_power=0.75, memory_power=0.35, **nothing)
     features = feature_matrix(base.table.features, Iteration(decode_seqs=4, decode_from=100, decode_to=100))
     costs = evaluate(base.costs(coefficients), features)
     flop, read, write = total(base.table, features)
@@ -137,7 +138,7 @@ def test_launches_cost_their_time_once_per_kernel():
     base = deployment("qwen3-8b")
     features = feature_matrix(base.table.features, Iteration(decode_seqs=1.0))
     device = build_device(H100, MEDIAN)
-    quick, slow = (cost_table(base.table, device, base.fabric, launch_s) for launch_s in (0.0, 5e-6))
+    quick, slow = (cost_table(base.table, device, base.fabric, Habits(launch_s)) for launch_s in (0.0, 5e-6))
     running = (quick.trigger @ features)[:, 0] > 0.0
     kernels = sum(op.count * op.kernels for op, runs in zip(base.table.operations, running, strict=True) if runs)
     assert evaluate(slow, features).time_s[0] - evaluate(quick, features).time_s[0] == pytest.approx(kernels * 5e-6)
