@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from effsim._version import __version__
-from effsim.cli import bench, calibrate, estimate, experiment, meters, optimize, scenario, specs, validate
+from effsim.cli import bench, calibrate, convert, estimate, experiment, meters, optimize, scenario, specs, validate
 from effsim.errors import EffSimError
 
 BAD_INPUT = 2
@@ -73,6 +73,7 @@ app.add_typer(meters.app, name="meters")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(validate.app, name="validate")
 app.command("bench")(bench.bench)
+app.command("convert")(convert.convert)
 app.add_typer(experiment.app, name="experiment")
 
 

@@ -122,6 +122,6 @@ def _require_trace(scenario: Scenario) -> None:
     name = None if scenario.workload is None else scenario.workload.trace
     if name is None or name in TRACES or find_trace(scenario) is not None:
         return
-    beside = [path.name for folder in trace_folders(scenario) if folder.is_dir() for path in sorted(folder.glob("*.csv"))[:1_000]]
+    beside = [path.name for folder in trace_folders(scenario) if folder.is_dir() for path in sorted((*folder.glob("*.csv"), *folder.glob("*.jsonl")))[:1_000]]
     hint = catalog.suggest(name, dict.fromkeys((*beside, *TRACES)))
     raise SpecError(f"no file {name!r} beside the scenario, in the working folder or in a folder of {catalog.DATA_VARIABLE}; {hint}".rstrip("; "))

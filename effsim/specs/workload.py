@@ -217,7 +217,7 @@ class Arrivals(Spec):
     """When requests come.
 
     ``poisson``, ``gamma`` (``burstiness`` is the shape of the gaps: 1 is Poisson, below 1 burstier, as in vLLM's benchmark)
-    and ``deterministic`` need ``rate``; ``closed_loop`` keeps ``concurrency`` requests under way.
+    and ``deterministic`` need ``rate``; ``closed_loop`` keeps ``concurrency`` requests (or sessions) under way.
 
     ``diurnal`` follows the hours of a day, which repeats: ``rate`` is the mean over a day, times one of 24 ``hourly_factors`` (only their ratios
     count) or times 1 + ``swing`` · cos(2π (hour − ``peak_hour``) / 24); or 24 ``hourly_rates`` are given. The run begins at ``start_hour``;
@@ -307,11 +307,8 @@ class Workload(Spec):
             raise ValueError("lengths_from excludes prompt_tokens and output_tokens")
         if self.duration is None and self.requests is None:
             raise ValueError("generated arrivals need duration, requests or both")
-        if self.arrivals is not None and self.arrivals.process == "closed_loop":
-            if self.requests is None or self.duration is not None:
-                raise ValueError("closed_loop arrivals end by requests, not by duration")
-            if self.sessions is not None:
-                raise ValueError("sessions begin by an arrival process of their own; closed_loop has none")
+        if self.arrivals is not None and self.arrivals.process == "closed_loop" and (self.requests is None or self.duration is not None):
+            raise ValueError("closed_loop arrivals end by requests, not by duration")
 
 
 _GENERATED: Final = ("arrivals", "prompt_tokens", "output_tokens", "lengths_from", "sessions", "priorities", "duration", "requests")

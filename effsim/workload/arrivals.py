@@ -144,15 +144,18 @@ def _in_turns(columns: dict[str, Any], turns: IntArray, sessions: Sessions, seed
     """
     added, outputs = columns["prompt_tokens"], columns["output_tokens"]
     count = added.size
-    session = np.repeat(np.arange(turns.size), turns)[:count]
+    session = np.repeat(np.arange(turns.size), turns)
+    session = session if session.size == count else session[:count].copy()
     first = np.concatenate(([True], session[1:] != session[:-1]))
-    said = np.cumsum(added + outputs)
-    before = (said - added - outputs)[first][session]
-    prompts = said - outputs - before
+    prompts = np.cumsum(added + outputs)
+    before = (prompts[first] - added[first] - outputs[first])[: int(session[-1]) + 1]
+    prompts -= outputs
+    prompts -= before[session]
+    prefix = np.subtract(prompts, added, out=added)
     think_s = times_s(sessions.think, stream(seed, "think"), count)
     think_s[first] = np.nan
     found = {**columns, "arrival_s": columns["arrival_s"][session], "prompt_tokens": prompts}
-    found |= {"session": session, "think_s": think_s, "prefix_tokens": prompts - added}
+    found |= {"session": session, "think_s": think_s, "prefix_tokens": prefix}
     if sessions.max_context is None:
         return found
     fits = first | (prompts + outputs <= sessions.max_context)

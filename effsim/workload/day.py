@@ -11,6 +11,7 @@ from effsim.workload.traces import FloatArray
 
 DAY_S: Final = 86_400.0
 _CELLS_OF_A_SINUSOID: Final = 1_440
+_AT_ONCE: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +42,11 @@ class Day:
         Arrivals of rate 1 in expected requests become arrivals of the day's rate (time rescaling; Daley and Vere-Jones, An Introduction to
         the Theory of Point Processes, theorem 7.4.I); the mean is exact.
         """
-        days, within = np.divmod(expected + self._from_midnight(self.start_s), self.so_far[-1])
-        found: FloatArray = days * DAY_S + np.interp(within, self.so_far, self.edges_s) - self.start_s
-        return np.maximum.accumulate(np.maximum(found, 0.0))
+        found = np.empty_like(expected)
+        for first in range(0, expected.size, _AT_ONCE):
+            days, within = np.divmod(expected[first : first + _AT_ONCE] + self._from_midnight(self.start_s), self.so_far[-1])
+            found[first : first + _AT_ONCE] = days * DAY_S + np.interp(within, self.so_far, self.edges_s) - self.start_s
+        return np.maximum.accumulate(np.maximum(found, 0.0, out=found), out=found)
 
 
 def day_of(arrivals: Arrivals) -> Day:

@@ -5,7 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from effsim.workload.traces import Trace
+from effsim.workload.traces import FloatArray, IntArray, Trace
+
+_DRAWN_AT_ONCE: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +87,32 @@ def synthetic_trace(file_name: str, seed: int, requests: int | None = None) -> T
     """
     known = TRACES[file_name]
     count = known.requests if requests is None else requests
-    gap_stream, prompt_stream, output_stream = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3))
-    expected = np.cumsum(gap_stream.exponential(size=count))
+    random = tuple(np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3))
+    arrival_s, prompts, outputs = np.empty(count), np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    so_far = 0.0
+    for first in range(0, count, _DRAWN_AT_ONCE):
+        part = slice(first, min(first + _DRAWN_AT_ONCE, count))
+        so_far = _draw(known, random, so_far, (arrival_s[part], prompts[part], outputs[part]))
+    for values in (arrival_s, prompts, outputs):
+        values.flags.writeable = False
+    origin = f"synthetic: drawn from statistics of the Azure LLM inference trace 2023 ({known.label}), which was not found"
+    return Trace(f"{file_name.removesuffix('.csv')} (synthetic)", origin, arrival_s, prompts, outputs)
+
+
+def _draw(known: Statistics, random: tuple[np.random.Generator, ...], so_far: float, into: tuple[FloatArray, IntArray, IntArray]) -> float:
+    """Draw arrivals, prompts and outputs of one part of the requests; ``so_far`` and what is returned are requests expected by its ends."""
+    gap_stream, prompt_stream, output_stream = random
+    arrival_s, prompts, outputs = into
+    gaps = gap_stream.exponential(size=arrival_s.size)
+    gaps[0] += so_far
+    expected = np.cumsum(gaps)
     periods, within = np.divmod(expected, known.requests)
-    so_far = np.concatenate(([0.0], np.cumsum(known.arrivals)))
-    arrival_s = periods * known.duration_s + np.interp(within, so_far, np.linspace(0.0, known.duration_s, so_far.size))
-    prompts = np.interp(prompt_stream.random(count), known.prompt_shares, known.prompt_tokens).astype(np.int64)
+    steps = np.concatenate(([0.0], np.cumsum(known.arrivals)))
+    arrival_s[:] = periods * known.duration_s + np.interp(within, steps, np.linspace(0.0, known.duration_s, steps.size))
+    prompts[:] = np.interp(prompt_stream.random(prompts.size), known.prompt_shares, known.prompt_tokens)
     rows = np.searchsorted([start for start, _ in known.output_tokens], prompts, side="right") - 1
-    shares = output_stream.random(count)
-    outputs = np.empty(count, dtype=np.int64)
+    shares = output_stream.random(prompts.size)
     for row, (_, quantiles) in enumerate(known.output_tokens):
         here = rows == row
         outputs[here] = np.interp(shares[here], known.output_shares, quantiles)
-    origin = f"synthetic: drawn from statistics of the Azure LLM inference trace 2023 ({known.label}), which was not found"
-    return Trace(f"{file_name.removesuffix('.csv')} (synthetic)", origin, arrival_s, prompts, outputs)
+    return float(expected[-1])

@@ -120,6 +120,8 @@ class Trace:
         later = ~np.isnan(self.think_s)
         if not (np.isfinite(self.think_s[later]) & (self.think_s[later] >= 0.0)).all():
             raise SpecError(f"{self.name}: think_s must be finite and not negative, or NaN for a request that arrives at its own time")
+        if self.session is not None and not later[0] and (self.session[1:] == self.session[:-1])[later[1:]].all() and (self.session[later] >= 0).all():
+            return  # turns stand together, as generated ones do
         former = self.former_turns()
         if (former[later] < 0).any():
             raise SpecError(f"{self.name}: request {int(np.flatnonzero(later & (former < 0))[0])} has think_s, but no earlier turn in its session")
