@@ -1,10 +1,11 @@
 """Costs of iterations that only decode, so that many of them are one closed form.
 
 With ``b`` sequences decoding and ``k`` keys read, each quantity is taken from the step model at knots of the mean context
-``k / b``, eight to a doubling, and is linear in ``k`` between them. While the batch does not change, ``k`` grows by ``b`` with each
-iteration, and the sum over ``n`` iterations from ``k`` within a piece ``q0 + q1 (k - k0)`` is
+``k / b``, eight to a doubling, and is linear in ``k`` between them. While the batch does not change, ``k`` grows by the same ``g`` with
+each iteration (by ``b``, or more where drafts are accepted), and the sum over ``n`` iterations from ``k`` within a piece
+``q0 + q1 (k - k0)`` is
 
-    n q0 + q1 (n (k - k0) + b n (n - 1) / 2)
+    n q0 + q1 (n (k - k0) + g n (n - 1) / 2)
 
 so that time and energy of a run of iterations, and the iteration in which a given time falls (a quadratic equation), cost a few
 multiplications. One iteration at a time over the same pieces gives the same sums.
@@ -57,58 +58,64 @@ class DecodeCosts:
         x = keys - p[1]
         return p[2] + p[3] * x, p[4] + p[5] * x, p[6] + p[7] * x, p[8] + p[9] * x, p[10] + p[11] * x
 
-    def run(self, decoding: int, keys: float, count: int, inter_token: Histogram) -> Cost:
-        """Return the summed cost of ``count`` iterations, the first of which reads ``keys``; count each as one gap per sequence between tokens."""
+    def run(self, decoding: int, keys: float, growth: float, count: int, inter_token: Histogram) -> Cost:
+        """Return the summed cost of iterations; count each as one gap per sequence between tokens.
+
+        Args:
+            decoding: Sequences.
+            keys: That the first iteration reads.
+            growth: Keys that each iteration reads more than the one before.
+            count: Iterations.
+            inter_token: Where the gaps are counted.
+        """
         time_s = static_j = core_j = memory_j = link_j = 0.0
         while count > 0:
             p = self.piece(decoding, keys)
-            n = count if keys + decoding * (count - 1) < p[0] else max(1, math.ceil((p[0] - keys) / decoding))
-            n = min(n, count)
-            total = n * (keys - p[1]) + 0.5 * decoding * n * (n - 1)
+            n = count if keys + growth * (count - 1) < p[0] else min(max(1, math.ceil((p[0] - keys) / growth)), count)
+            offset = keys - p[1]
+            total = n * offset + 0.5 * growth * n * (n - 1)
             time_s += n * p[2] + p[3] * total
-            inter_token.add_ramp(p[2] + p[3] * (keys - p[1]), p[3] * decoding, n, decoding)
+            inter_token.add_ramp(p[2] + p[3] * offset, p[3] * growth, n, decoding)
             static_j += n * p[4] + p[5] * total
             core_j += n * p[6] + p[7] * total
             memory_j += n * p[8] + p[9] * total
             link_j += n * p[10] + p[11] * total
             count -= n
-            keys += decoding * n
+            keys += growth * n
         return time_s, static_j, core_j, memory_j, link_j
 
-    def duration_s(self, decoding: int, keys: float, count: int) -> float:
+    def duration_s(self, decoding: int, keys: float, growth: float, count: int) -> float:
         """Return the time of ``count`` iterations."""
         time_s = 0.0
         while count > 0:
             p = self.piece(decoding, keys)
-            n = count if keys + decoding * (count - 1) < p[0] else max(1, math.ceil((p[0] - keys) / decoding))
-            n = min(n, count)
-            time_s += n * p[2] + p[3] * (n * (keys - p[1]) + 0.5 * decoding * n * (n - 1))
+            n = count if keys + growth * (count - 1) < p[0] else min(max(1, math.ceil((p[0] - keys) / growth)), count)
+            time_s += n * p[2] + p[3] * (n * (keys - p[1]) + 0.5 * growth * n * (n - 1))
             count -= n
-            keys += decoding * n
+            keys += growth * n
         return time_s
 
-    def count_until(self, decoding: int, keys: float, most: int, span_s: float) -> tuple[int, float]:
+    def count_until(self, decoding: int, keys: float, growth: float, most: int, span_s: float) -> tuple[int, float]:
         """Return the least number of iterations, 1 to ``most``, that last at least ``span_s``, and their time [s]."""
         done, time_s = 0, 0.0
         while True:
             p = self.piece(decoding, keys)
             left = most - done
-            n = left if keys + decoding * (left - 1) < p[0] else max(1, math.ceil((p[0] - keys) / decoding))
-            n = min(n, left)
-            first_s, growth_s = p[2] + p[3] * (keys - p[1]), p[3] * decoding
+            n = left if keys + growth * (left - 1) < p[0] else min(max(1, math.ceil((p[0] - keys) / growth)), left)
+            first_s, growth_s = p[2] + p[3] * (keys - p[1]), p[3] * growth
             whole_s = n * first_s + 0.5 * growth_s * n * (n - 1)
             if time_s + whole_s < span_s and n < left:
-                done, time_s, keys = done + n, time_s + whole_s, keys + decoding * n
+                done, time_s, keys = done + n, time_s + whole_s, keys + growth * n
                 continue
             if time_s + whole_s > span_s:
-                n = _least(first_s, growth_s, n, span_s - time_s)
+                n = least(first_s, growth_s, n, span_s - time_s)
             return done + n, time_s + n * first_s + 0.5 * growth_s * n * (n - 1)
 
 
-def _least(first_s: float, growth_s: float, most: int, span_s: float) -> int:
+def least(first_s: float, growth_s: float, most: int, span_s: float) -> int:
     """Return the least n from 1 to ``most`` with ``n first + growth n (n - 1) / 2 >= span``; ``most`` reaches it.
 
-    >>> _least(1.0, 0.0, 10, 2.5), _least(1.0, 1.0, 10, 3.0), _least(1.0, 1.0, 10, 3.1)
+    >>> least(1.0, 0.0, 10, 2.5), least(1.0, 1.0, 10, 3.0), least(1.0, 1.0, 10, 3.1)
     (3, 2, 3)
     """
     half, linear = 0.5 * growth_s, first_s - 0.5 * growth_s

@@ -3,6 +3,7 @@
 from typing import Final
 
 from effsim.sim.recorder import Recorder
+from effsim.sim.request import InFlight
 from effsim.sim.setup import Cost, ReplicaSetup
 
 IDLE: Final = "idle"
@@ -13,6 +14,8 @@ class Meter:
 
     Attributes:
         static_j: Of the accelerators while they serve; ``core_j``, ``memory_j`` and ``link_j`` likewise [J].
+        members: Running requests by id, in the order of admission.
+        iterations: So far.
         busy_s: Time in iterations.
         rest_s: Time without any, by state: idle, and what :meth:`rest` names.
         rest_j: Energy of the accelerators in it.
@@ -20,8 +23,8 @@ class Meter:
     """
 
     __slots__ = (
-        "_host_w", "_record", "_rest_w", "busy_s", "core_j", "host_j", "idle_since_s", "iterations", "link_j", "memory_j", "rest_j", "rest_s", "setup",
-        "state", "static_j",
+        "_arrived", "_arrived_sum_s", "_at_start", "_host_w", "_record", "_rest_w", "_start_s", "busy_s", "core_j", "host_j", "idle_since_s",
+        "iterations", "link_j", "members", "memory_j", "rest_j", "rest_s", "setup", "state", "static_j",
     )  # fmt: skip
 
     def __init__(self, setup: ReplicaSetup, record: Recorder) -> None:
@@ -29,6 +32,8 @@ class Meter:
         self.static_j = self.core_j = self.memory_j = self.link_j = self.host_j = 0.0
         self.busy_s = self.idle_since_s = 0.0
         self.iterations = 0
+        self.members: dict[int, InFlight] = {}
+        self._start_s, self._arrived, self._arrived_sum_s, self._at_start = 0.0, 0, 0.0, 0
         self.state = IDLE
         self.rest_s, self.rest_j = {IDLE: 0.0}, {IDLE: 0.0}
         self._rest_w = (setup.step_model.idle_power_w, 0.0)
@@ -44,37 +49,41 @@ class Meter:
         """Energy at rest in any state [J]."""
         return sum(self.rest_j.values())
 
-    def add(self, cost: Cost, span_s: tuple[float, float], levels_s: tuple[float, float, float]) -> float:
-        """Add a leg of iterations; return its energy [J].
+    def _account(self, cost: Cost, now_s: float, count: int, blocks: float) -> float:
+        """Add the leg that ends now; return its energy [J].
 
         Args:
             cost: Of the leg.
-            span_s: Its start and end.
-            levels_s: Sequences running and waiting and KV blocks taken, each times seconds.
+            now_s: Its end.
+            count: Its iterations.
+            blocks: Mean of the KV blocks taken while it lasts.
         """
         _, static_j, core_j, memory_j, link_j = cost
         self.static_j += static_j
         self.core_j += core_j
         self.memory_j += memory_j
         self.link_j += link_j
-        start_s, now_s = span_s
+        self.iterations += count
+        start_s = self._start_s
         length_s = now_s - start_s
         self.busy_s += length_s
         energy_j = static_j + core_j + memory_j + link_j
         host_w, efficiency = self._host_w
-        self.host_j += host_w * length_s
-        server_j = (energy_j + host_w * length_s) / efficiency
+        host_j = host_w * length_s
+        self.host_j += host_j
+        waiting_s = self._at_start * length_s + (self._arrived * now_s - self._arrived_sum_s)
         bins = self._record.bins
-        place = int(now_s / bins.width_s)
-        if place == int(start_s / bins.width_s) and place < len(bins.sums[0]):  # the usual case of TimeBins.add, which it costs much to call
-            accelerator_j, servers_j, running_s, waiting_s, blocks_s = bins.sums
+        width_s = bins.width_s
+        place = int(now_s / width_s)
+        accelerator_j, servers_j, running, queued, used = bins.sums
+        if place == int(start_s / width_s) and place < len(used):  # the usual case of TimeBins.add, which it costs much to call
             accelerator_j[place] += energy_j
-            servers_j[place] += server_j
-            running_s[place] += levels_s[0]
-            waiting_s[place] += levels_s[1]
-            blocks_s[place] += levels_s[2]
+            servers_j[place] += (energy_j + host_j) / efficiency
+            running[place] += len(self.members) * length_s
+            queued[place] += waiting_s
+            used[place] += blocks * length_s
         else:
-            bins.add(start_s, now_s, (energy_j, server_j, *levels_s))
+            bins.add(start_s, now_s, (energy_j, (energy_j + host_j) / efficiency, len(self.members) * length_s, waiting_s, blocks * length_s))
         return energy_j
 
     def account_idle(self, now_s: float) -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from effsim import catalog
@@ -35,6 +35,17 @@ def policy(role: Role, name: str) -> Callable[..., Any]:
         raise UnknownNameError(f"unknown {_WORDS[role]} {name[:60]!r}; {hint}allowed: {', '.join(allowed)}")
     function: Callable[..., Any] = getattr(importlib.import_module(f"{policies.__name__}.{name}"), role)
     return function
+
+
+def victim_of(scheduler: str) -> Callable[..., int]:
+    """Return which running request loses its blocks first: what the policy says in ``victim``, else the last admitted."""
+    found: Callable[..., int] = getattr(importlib.import_module(f"{policies.__name__}.{scheduler}"), "victim", last)
+    return found
+
+
+def last(running: Sequence[Any]) -> int:
+    """Return the place of the last admitted."""
+    return len(running) - 1
 
 
 def reads_replicas(router: str) -> bool:

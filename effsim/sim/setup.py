@@ -3,11 +3,16 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from effsim.errors import SpecError
 from effsim.sim.request import InFlight
+from effsim.sim.speculation import Speculation
 
+CONTINUOUS: Final = "continuous"
+PREFILL_FIRST: Final = "prefill_first"
+STATIC: Final = "static"
+Batching = Literal["continuous", "prefill_first", "static"]
 DROP_KV: Final = "needs more KV blocks than a replica has"
 DROP_BUDGET: Final = "longer than max_num_batched_tokens without chunked prefill"
 
@@ -42,7 +47,7 @@ class StepModel(Protocol):
     def cached_tokens(self, tokens: int) -> int:
         """Return how much of ``kv_capacity_tokens`` a sequence of so many tokens takes: less where layers keep only a window."""
 
-    def step(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]]) -> Cost:
+    def step(self, decode_contexts: Sequence[float], chunks: Sequence[tuple[int, int]]) -> Cost:
         """Return the cost of an iteration.
 
         Args:
@@ -81,9 +86,15 @@ class ReplicaSetup:
         chunked_prefill: Prompts may be split over iterations.
         scheduler: A file name in ``sim/policies`` with ``pick``.
         host: Its share of a server.
+        batching: ``continuous``: prompts beside what decodes, as vLLM V1; ``prefill_first``: iterations with prompts have nothing else, as
+            Orca's and vLLM V0's; ``static``: nothing is admitted until the batch has ended.
+        long_prefill_tokens: Most tokens of one prompt in an iteration; 0: no such limit.
+        prefix_caching: Blocks are found again by their contents, where the requests or a preemption tell them.
+        prefix_hit_ratio: Share of each prompt that is found where nothing tells its contents; its blocks are taken all the same.
+        speculation: Drafts that are checked in each iteration; the step model has to have their costs. None: none.
 
     Raises:
-        SpecError: A limit below 1, or no KV block.
+        SpecError: A limit below 1, no KV block, or a setting that excludes another.
     """
 
     step_model: StepModel
@@ -94,12 +105,47 @@ class ReplicaSetup:
     chunked_prefill: bool = True
     scheduler: str = "fcfs"
     host: HostShare = HostShare()
+    batching: Batching = CONTINUOUS
+    long_prefill_tokens: int = 0
+    prefix_caching: bool = False
+    prefix_hit_ratio: float = 0.0
+    speculation: Speculation | None = None
 
     def __post_init__(self) -> None:
         limits = {"max_num_seqs": self.max_num_seqs, "max_num_batched_tokens": self.max_num_batched_tokens, "block_size": self.block_size}
         for name, value in {**limits, "num_gpu_blocks": self.kv_blocks if self.block_size > 0 else 1}.items():
             if value < 1:
                 raise SpecError(f"engine.{name}: expected at least 1, got {value}")
+        if self.batching not in {CONTINUOUS, PREFILL_FIRST, STATIC}:
+            raise SpecError(f"engine.batching: expected continuous, prefill_first or static, got {self.batching!r}")
+        if self.long_prefill_tokens < 0 or (self.long_prefill_tokens and not self.chunked_prefill):
+            raise SpecError(f"engine.long_prefill_tokens: expected 0, or with chunked prefill a positive number, got {self.long_prefill_tokens}")
+        if not 0.0 <= self.prefix_hit_ratio <= 1.0:
+            raise SpecError(f"engine.prefix_hit_ratio: expected 0 to 1, got {self.prefix_hit_ratio:g}")
+
+    @property
+    def finds_prefixes(self) -> bool:
+        """Whether blocks are found again: not where layers keep windows or states, as vLLM has it."""
+        model = self.step_model
+        return self.prefix_caching and not model.windowed_cache and model.cached_tokens(self.block_size) == self.block_size
+
+    @property
+    def tokens_per_sequence(self) -> int:
+        """Tokens that an iteration computes for each decoding sequence: its next one and what is drafted."""
+        return 1 if self.speculation is None else 1 + self.speculation.draft_tokens
+
+    def share(self, request: InFlight, budget: int, hit: int = 0) -> int:
+        """Return the tokens that a request takes of a budget, ``hit`` of its remaining ones being in the cache."""
+        if request.decodes:
+            return min(self.tokens_per_sequence, budget)
+        new = min(request.remaining - hit, budget)
+        return min(new, self.long_prefill_tokens) if self.long_prefill_tokens else new
+
+    def assumed_hit(self, request: InFlight) -> int:
+        """Return the tokens of a newcomer that count as found by the ratio, in whole blocks and short of its last token."""
+        if not self.prefix_hit_ratio or request.computed or request.preemptions or request.prefix is not None or request.session >= 0:
+            return 0
+        return min(int(self.prefix_hit_ratio * request.prompt_tokens), request.prompt_tokens - 1) // self.block_size * self.block_size
 
     def blocks_for(self, tokens: int) -> int:
         """Return the KV blocks of a sequence of so many tokens."""
