@@ -13,9 +13,7 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, whole or not at all.")],
     to: Annotated[str, typer.Option(help="plain, azure, burstgpt, llmservingsim, mooncake, splitwise or vidur.")],
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N requests.")] = None,
-    window: Annotated[
-        str | None, typer.Option(metavar="START,END", help='Only arrivals from START to END, such as "10 min, 1 h"; START becomes time 0.')
-    ] = None,
+    window: Annotated[str | None, typer.Option(metavar="START,END", help='Only arrivals from START to END, as "10 min, 1 h"; START becomes time 0.')] = None,
     rate_scale: Annotated[float, typer.Option(help="Divide the gaps between arrivals by it.")] = 1.0,
     volume_scale: Annotated[float, typer.Option(help="Lay copies over each other, or thin: so many times the requests in the same span.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the copies' shifts and of the thinning.")] = 0,

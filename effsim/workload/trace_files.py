@@ -27,6 +27,7 @@ class Format:
         recognised_by: Sets of columns or keys, of which one must be there.
         carries: The optional columns of a trace that it can hold.
         written: What a reader of a written file should know.
+        block_tokens: Tokens that its hash ids stand for; None where the file says so itself, or has none.
         read: From rows to blocks; appends to the notes.
         write: From a trace to text.
     """
@@ -36,6 +37,7 @@ class Format:
     recognised_by: tuple[tuple[str, ...], ...]
     carries: tuple[str, ...]
     written: tuple[str, ...]
+    block_tokens: int | None
     read: Callable[[Rows, list[str]], Iterator[Block]]
     write: Callable[[Trace], Iterator[str]]
 
@@ -49,8 +51,8 @@ def formats() -> tuple[Format, ...]:
     found = []
     for name in sorted(module.name for module in pkgutil.iter_modules(trace_formats.__path__)):
         module: Any = importlib.import_module(f"{trace_formats.__name__}.{name}")
-        written = getattr(module, "WRITTEN", ())
-        found.append(Format(name, module.KIND, module.RECOGNISED_BY, module.CARRIES, written, module.read, module.write))
+        optional = getattr(module, "WRITTEN", ()), getattr(module, "BLOCK_TOKENS", None)
+        found.append(Format(name, module.KIND, module.RECOGNISED_BY, module.CARRIES, *optional, module.read, module.write))
     return tuple(found)
 
 
@@ -149,6 +151,9 @@ def _from_first(columns: dict[str, Any]) -> Any:
 def losses(trace: Trace, to: Format) -> tuple[str, ...]:
     """Return what a format cannot hold of a trace."""
     lost = [_LOST[name] for name in _LOST if getattr(trace, name) is not None and name not in to.carries]
+    size = None if trace.hash_ids is None or "hash_ids" not in to.carries else trace.hash_ids.block_tokens
+    if size is not None and to.block_tokens not in {None, size}:
+        lost.append(f"that hash ids stand for {size} tokens: readers expect {to.block_tokens}, or are told")
     return tuple(lost)
 
 

@@ -21,7 +21,7 @@ from effsim.workload.traces import Trace
 MAX_TRACE_BYTES: Final = 4_000_000_000
 MAX_LINE_CHARACTERS: Final = 16_000_000
 MAX_TOKENS: Final = 10**8
-ROWS_AT_ONCE: Final = 65_536
+ROWS_AT_ONCE: Final = 16_384
 _TIMESTAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,9})?(Z|[+-]\d\d:\d\d)?$")
 _LATEST_S: Final = 9.2e9  # nanoseconds since 1970 in 64 bits
 

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from effsim.catalog import DATA_VARIABLE
 from effsim.errors import SpecError
 from effsim.specs.scenario import load_scenario
-from effsim.specs.workload import Arrivals, Empirical, Lognormal, Uniform, Workload
+from effsim.specs.workload import Arrivals, Workload
 from effsim.workload.arrivals import arrival_times_s, generated, requests_of, stream
-from effsim.workload.lengths import lengths
 
 
 def load(**changes):
@@ -53,22 +52,6 @@ def test_a_long_duration_is_filled():
     times_s = arrival_times_s(Arrivals(process="poisson", rate=10.0), stream(2, "x"), None, 1000.0)
     assert times_s.size == pytest.approx(10_000, abs=400)  # four standard deviations
     assert times_s[-1] > 998.0
-
-
-def test_lengths_follow_their_distributions():
-    def drawn(distribution):
-        return lengths(distribution, stream(1, "lengths"), 100_000)
-
-    fitted = drawn(Lognormal(kind="lognormal", median=1000.0, p90=4000.0))
-    assert np.quantile(fitted, [0.5, 0.9]) == pytest.approx([1000.0, 4000.0], rel=0.03)
-    assert drawn(Lognormal(kind="lognormal", mean=300.0, sigma=0.7)).mean() == pytest.approx(300.0, rel=0.01)
-    held = drawn(Lognormal(kind="lognormal", median=10.0, p90=100.0, minimum=5, maximum=50))
-    assert (held.min(), held.max()) == (5, 50)
-    even = drawn(Uniform(kind="uniform", low=3, high=6))
-    assert np.bincount(even)[3:] / even.size == pytest.approx([0.25] * 4, abs=0.01)
-    weighted = drawn(Empirical(kind="empirical", values=(7, 9), weights=(3.0, 1.0)))
-    assert (weighted == 7).mean() == pytest.approx(0.75, abs=0.01)
-    assert set(weighted.tolist()) == {7, 9}
 
 
 def test_streams_are_independent_of_each_other():
