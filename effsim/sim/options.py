@@ -40,7 +40,7 @@ class ServingOptions:
     keep_requests: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
     sink: Sink | None = None
-    operation: Operation = Operation()
+    operation: Operation = field(default_factory=Operation)
     units: tuple[Unit, ...] = ()
     seed: int = 0
 

@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from effsim.sim.control.fleet import LOADING, OFF
+from effsim.sim.control.report import OperationReport
 from effsim.sim.log import COLUMNS, LATENCIES, Distribution, RequestLog
+from effsim.sim.meter import IDLE
 from effsim.sim.recorder import Histogram, Recorder
 from effsim.sim.replica import Replica
 from effsim.sim.request import InFlight
@@ -22,7 +25,7 @@ class RequestColumns:
 
     ``queue_s``: until first scheduled. ``ttft_s``: until the end of the iteration that finishes the prompt. ``tpot_s``:
     (e2e - ttft) / (output tokens - 1), NaN for one token. ``energy_j``: of the accelerators, by share of tokens in each
-    iteration. ``dropped``: the reason, empty for a completed request.
+    iteration; NaN for a request that was never in one. ``dropped``: the reason, empty for a completed request.
     """
 
     arrival_s: FloatArray
@@ -66,18 +69,28 @@ class PowerSeries:
 
 @dataclass(frozen=True, slots=True)
 class EnergyParts:
-    """Energy of all accelerators by what it is spent on [J]; ``idle_j`` while a replica has nothing to do."""
+    """Energy of all accelerators by what it is spent on [J].
+
+    ``idle_j`` while a replica has nothing to do, ``loading_j`` while it is provisioned and reads its weights, ``off_j`` while it is off.
+    """
 
     static_j: float
     core_j: float
     memory_j: float
     link_j: float
     idle_j: float
+    loading_j: float = 0.0
+    off_j: float = 0.0
+
+    @property
+    def busy_j(self) -> float:
+        """Of iterations and transfers."""
+        return self.static_j + self.core_j + self.memory_j + self.link_j
 
     @property
     def total_j(self) -> float:
         """Sum of the parts."""
-        return self.static_j + self.core_j + self.memory_j + self.link_j + self.idle_j
+        return self.busy_j + self.idle_j + self.loading_j + self.off_j
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,8 @@ class ReplicaStats:
     server_j: float
     kv_blocks: int
     kv_blocks_free: int
+    loading_s: float = 0.0
+    off_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +133,7 @@ class SimulationResult:
 
     ``server_j`` adds hosts, fans and the loss of power supplies, ``site_j`` is that times PUE. ``inter_token`` counts the
     time between consecutive output tokens of a request, ``latency`` holds the distribution of each latency. ``requests`` is
-    without rows where the run did not keep them.
+    without rows where the run did not keep them. ``operation`` is what the control of the cluster did; None without any.
     """
 
     requests: RequestColumns
@@ -131,6 +146,7 @@ class SimulationResult:
     inter_token: Histogram
     latency: Mapping[str, Distribution]
     makespan_s: float
+    operation: OperationReport | None = None
 
 
 def collect(
@@ -140,6 +156,7 @@ def collect(
     replicas: Sequence[Replica],
     record: Recorder,
     span: tuple[float, float],
+    operation: OperationReport | None = None,
 ) -> SimulationResult:
     """Return the result of a run that has ended; ``span`` is (its end [s], PUE)."""
     end_s, pue = span
@@ -171,21 +188,36 @@ def collect(
         record.inter_token,
         latency,
         end_s,
+        operation,
     )
 
 
 def _stats(replica: Replica, end_s: float) -> ReplicaStats:
-    energy = EnergyParts(replica.static_j, replica.core_j, replica.memory_j, replica.link_j, replica.idle_j)
+    rest_j, rest_s = replica.rest_j, replica.rest_s
+    at_rest = [rest_j.get(state, 0.0) for state in (IDLE, LOADING, OFF)]
+    energy = EnergyParts(replica.static_j, replica.core_j, replica.memory_j, replica.link_j, *at_rest)
     host = replica.setup.host
-    host_j = (host.idle_w + host.fan_w) * end_s + (host.busy_w - host.idle_w) * replica.busy_s
-    server_j = (energy.total_j + host_j) / host.psu_efficiency
-    return ReplicaStats(replica.iterations, replica.busy_s, replica.idle_s, energy, server_j, replica.setup.kv_blocks, replica.free_blocks)
+    host_j = (host.idle_w + host.fan_w) * end_s + replica.host_j
+    return ReplicaStats(
+        iterations=replica.iterations,
+        busy_s=replica.busy_s,
+        idle_s=rest_s[IDLE],
+        energy=energy,
+        server_j=(energy.total_j + host_j) / host.psu_efficiency,
+        kv_blocks=replica.setup.kv_blocks,
+        kv_blocks_free=replica.free_blocks,
+        loading_s=rest_s.get(LOADING, 0.0),
+        off_s=rest_s.get(OFF, 0.0),
+    )
 
 
 def _columns(log: RequestLog, dropped: Mapping[int, tuple[InFlight, str]]) -> RequestColumns:
     """Return the columns of all requests, those that were dropped included."""
     c = log.columns()
-    lost = [(r.id, r.arrival_s, r.prompt_tokens, r.output_tokens, *(4 * [np.nan]), 0, np.nan, -1) for r, _ in dropped.values()]
+    lost = [
+        (r.id, r.arrival_s, r.prompt_tokens, r.output_tokens, *(4 * [np.nan]), r.preemptions, r.energy_j if r.first_scheduled_s >= 0.0 else np.nan, -1)
+        for r, _ in dropped.values()
+    ]
     if lost and log.keep:
         table = np.concatenate([np.stack(list(c.values())), np.array(lost).T], axis=1)
         c = dict(zip(COLUMNS, table[:, np.argsort(table[0], kind="stable")], strict=True))

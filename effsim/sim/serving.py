@@ -8,11 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import simpy
 
 from effsim.errors import SpecError
 from effsim.sim.arrivals import arrive, arrive_in_turn
 from effsim.sim.cluster import Cluster
+from effsim.sim.control.operate import Operated, operate
 from effsim.sim.options import Progress, ServingOptions
 from effsim.sim.result import SimulationResult, collect
 from effsim.sim.setup import ReplicaSetup
@@ -40,8 +42,14 @@ def simulate_serving(
         raise SpecError("fleet: expected at least one replica")
     options = options or ServingOptions()
     env = simpy.Environment()
-    cluster = Cluster(requests, replicas, options, progress)
-    env.process(arrive(env, cluster) if options.concurrency is None else arrive_in_turn(env, cluster, options.concurrency))
+    operated: Operated | None = None
+    if options.is_controlled or (requests.think_s is not None and not np.isnan(requests.think_s).all()):
+        operated = operate(requests, replicas, options, progress)
+        cluster: Cluster = operated.conductor
+        env.process(operated.conductor.play(env))
+    else:
+        cluster = Cluster(requests, replicas, options, progress)
+        env.process(arrive(env, cluster) if options.concurrency is None else arrive_in_turn(env, cluster, options.concurrency))
     env.run()
     for replica in cluster.replicas:
         replica.advance(math.inf)
@@ -50,5 +58,6 @@ def simulate_serving(
         replica.account_idle(end_s)
     if progress is not None:
         progress(cluster.log.completed + len(cluster.dropped), len(requests))
+    report = None if operated is None else operated.report()
     reasons = Counter(reason for _, reason in cluster.dropped.values())
-    return collect(cluster.log, cluster.dropped, reasons, cluster.replicas, cluster.recorder, (end_s, options.pue))
+    return collect(cluster.log, cluster.dropped, reasons, cluster.replicas, cluster.recorder, (end_s, options.pue), report)

@@ -21,8 +21,8 @@ class Admission(Spec):
         max_wait: A request that has not been scheduled by then leaves [s].
     """
 
-    max_waiting_per_replica: Annotated[WholeValue, Field(ge=0)] | None = None
-    max_waiting: Annotated[WholeValue, Field(ge=0)] | None = None
+    max_waiting_per_replica: Positive | None = None
+    max_waiting: Positive | None = None
     max_wait: Duration | None = None
 
 
