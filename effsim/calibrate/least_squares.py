@@ -176,3 +176,11 @@ def _inverse_root(correlation: Vector) -> Vector:
     values, vectors = np.linalg.eigh(correlation)
     found: Vector = vectors / np.sqrt(np.maximum(values, LEAST_EIGENVALUE)) @ vectors.T
     return found
+
+
+def correlation_of(prior: Prior, chosen: Sequence[str]) -> Vector | None:
+    """Return the prior's correlation over some of the coefficients, in their order; None: independent."""
+    if prior.correlation is None:
+        return None
+    places = [COEFFICIENTS.index(name) for name in chosen]
+    return np.array(prior.correlation)[np.ix_(places, places)]

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from effsim.calibrate.least_squares import Data, Posterior, Vector, posterior
+from effsim.calibrate.least_squares import Data, Posterior, Vector, correlation_of, posterior
 from effsim.calibrate.logs.record import Measurement
-from effsim.calibrate.serving_fit import COEFFICIENTS
+from effsim.calibrate.serving_fit import COEFFICIENTS, EFFECTIVE_ROWS
 from effsim.cost.deployment import Deployment, model_kind
 from effsim.cost.device import Coefficients, Prior
 from effsim.cost.serving import DEFAULT_BUDGET, Load, predict
@@ -38,7 +38,8 @@ class LogFit:
 def fit_logs(measurements: Sequence[Measurement], deployment: Deployment, name: str, date: str, max_num_batched_tokens: float | None = None) -> LogFit:
     """Return the calibration of an accelerator under an engine from logs of one deployment.
 
-    The starting point is what the deployment's own calibration knows. ITL is compared with the median between tokens, TPOT with the batch
+    The starting point is what the deployment's own calibration knows. Loads of one deployment share what the model cannot explain: together
+    they count as :data:`~effsim.calibrate.serving_fit.EFFECTIVE_ROWS` independent ones. ITL is compared with the median between tokens, TPOT with the batch
     over the throughput, power with that of all accelerators; what a log lacks takes no part. What the model cannot explain keeps its
     size: loads of one deployment say nothing about others.
 
@@ -66,7 +67,8 @@ def fit_logs(measurements: Sequence[Measurement], deployment: Deployment, name: 
 
     prior = deployment.prior
     chosen = [name for name in COEFFICIENTS if prior.log_sd[name] > 0.0]
-    found = posterior(Data(log_errors, np.ones(len(used)), tuple(NOISE[name] for name in quantities)), prior, chosen)
+    weights = np.full(len(used), min(1.0, EFFECTIVE_ROWS / len(used)))
+    found = posterior(Data(log_errors, weights, tuple(NOISE[name] for name in quantities), correlation_of(prior, chosen)), prior, chosen)
     table = _table(used, quantities, measured, log_errors(prior.median), log_errors(found.all_coefficients))
     return LogFit(_document(found, prior, deployment, (name, date), table), table, tuple(left_out))
 
@@ -131,7 +133,10 @@ def _document(found: Posterior, prior: Prior, deployment: Deployment, named: tup
         "accelerator": deployment.accelerator.name,
         "engine": deployment.engine.name,
         "note": f"Started from {prior.name}. Mean absolute error on the loads fitted: {said}. Hardly moved: {', '.join(unmoved) or 'none'}.",
-        "covers": {"kind": [str(model_kind(deployment.model))], "precision": [deployment.numerics.precision]},
+        "covers": {
+            "kind": sorted({str(model_kind(deployment.model)), *prior.covers.get("kind", ())}),
+            "precision": sorted({deployment.numerics.precision, *prior.covers.get("precision", ())}),
+        },
         "sources": {"fit": {"title": f"{table.source.nunique()} loads of {deployment.model.name}", "date": named[1]}},
         "discrepancy_log_sd": {kind: _rounded(value) for kind, value in prior.discrepancy_log_sd.items()},
         "coefficients": {
@@ -139,6 +144,24 @@ def _document(found: Posterior, prior: Prior, deployment: Deployment, named: tup
             for key in found.coefficients
         },
         "correlation": [[round(value, 3) for value in row] for row in found.correlation],
+        "account": {
+            "prior": [prior.name],
+            "start": {key: {"value": _rounded(getattr(prior.median, key)), "log_sd": _rounded(prior.log_sd[key])} for key in found.coefficients},
+            "unidentified": unmoved,
+            "rows": int(table.source.nunique()),
+            "residuals": [_residual(one) for one in table.to_dict(orient="records")],
+        },
+    }
+
+
+def _residual(row: dict[Any, Any]) -> dict[str, Any]:
+    unit = "W" if row["quantity"].endswith("_w") else "s"
+    return {
+        "name": row["source"],
+        "quantity": row["quantity"],
+        "value": float(row["measured"]),
+        "unit": unit,
+        "error_ratio": _rounded(0.01 * row["error_after_pct"]),
     }
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from effsim.specs.account import Account
 from effsim.specs.figure import Figure, Sourced, Spec
 
 
@@ -31,7 +32,7 @@ class Calibration(Sourced):
     ``correlation`` is over ``coefficients`` in their order; absent means independent. ``discrepancy_log_sd`` is what the
     model itself cannot explain, by output: ``time``, ``power`` and, where it is known apart, ``energy`` (``serving_energy``: of
     serving alone, where nothing better is laid over it). ``covers``: the kinds of model
-    (dense, moe, hybrid) and the precisions that were measured; predictions of others count as transferred.
+    (dense, moe, hybrid) and the precisions that were measured; predictions of others count as transferred. ``account``: what was fitted, and how well.
     """
 
     kind: Literal["prior", "posterior"]
@@ -42,6 +43,7 @@ class Calibration(Sourced):
     correlation: tuple[tuple[float, ...], ...] | None = None
     discrepancy_log_sd: dict[str, float] = Field(default_factory=dict)
     covers: dict[Literal["kind", "precision"], tuple[str, ...]] = Field(default_factory=dict)
+    account: Account | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Calibration":
