@@ -27,7 +27,13 @@ engines = st.fixed_dictionaries(
 )
 
 
-@given(rows=rows_of_ties, engine=engines, replicas=st.integers(1, 3), router=st.sampled_from(["round_robin", "least_outstanding", "power_of_two"]), concurrency=st.none() | st.integers(1, 4))
+@given(
+    rows=rows_of_ties,
+    engine=engines,
+    replicas=st.integers(1, 3),
+    router=st.sampled_from(["round_robin", "least_outstanding", "power_of_two"]),
+    concurrency=st.none() | st.integers(1, 4),
+)
 @example(rows=[(0.0, 4, 12)] * 6, engine={"block_size": 1, "num_gpu_blocks": 15}, replicas=1, router="round_robin", concurrency=None)  # preemption storm
 def test_every_iteration_keeps_the_limits(linear_step, rows, engine, replicas, router, concurrency):
     steps = [linear_step() for _ in range(replicas)]
