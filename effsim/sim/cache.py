@@ -43,16 +43,17 @@ class PrefixCache:
         self.keyed = 0
 
     def find(self, request: InFlight) -> Found:
-        """Return the leading blocks of a request that are in the cache, short of its last token."""
+        """Return the leading blocks of a request that are in the cache, short of its last token; of its last two where it goes on generating."""
         if request.prefix is None and request.session < 0 and not request.preemptions:
             return NOTHING
-        most = (request.remaining - 1) // self._block_size
+        most = (request.remaining - (2 if request.generated else 1)) // self._block_size
         if request.session >= 0 and not request.preemptions:
             most = min(most, request.prefix_tokens // self._block_size)
         held, queue = self._held, self._queue
         free = 0
+        life = request.preemptions - 1
         for place in range(most):
-            name = self._name(request, place)
+            name = self._name(request, place, life)
             if name in queue:
                 free += 1
             elif name not in held:
@@ -61,20 +62,20 @@ class PrefixCache:
 
     def hold(self, request: InFlight, found: Found) -> None:
         """Give a request, when it is admitted, the blocks that were found."""
-        shared = request.prefix is not None or request.session >= 0
-        request.held = [] if shared else None
-        held, queue = self._held, self._queue
+        mine: list[Hashable | None] = []
+        request.held = mine if request.prefix is not None or request.session >= 0 else None
+        held, queue, life = self._held, self._queue, request.preemptions
         for place in range(found.blocks):
-            name = self._name(request, place)
+            name = self._name(request, place, life - 1)
             if name in held:
                 held[name] += 1
             else:
                 del queue[name]
                 self.keyed -= 1
-                if shared:
+                name = self._name(request, place, life)
+                if request.held is not None:
                     held[name] = 1
-            if shared and request.held is not None:
-                request.held.append(name)
+            mine.append(name)
         if not self.keyed:
             queue.clear()
 
@@ -85,7 +86,7 @@ class PrefixCache:
             return
         held, queue = self._held, self._queue
         for place in range(len(mine), tokens // self._block_size):
-            name = self._name(request, place)
+            name = self._name(request, place, request.preemptions)
             if name in held or name in queue:
                 mine.append(None)
             else:
@@ -133,7 +134,7 @@ class PrefixCache:
                         continue
                     del held[name]
             else:
-                name = self._name(request, place)
+                name = self._name(request, place, request.preemptions)
                 name = None if name in held or name in queue else name
             freed += 1
             if name is None or place >= full:
@@ -161,8 +162,8 @@ class PrefixCache:
     def _new(self) -> Hashable:
         return ("blank", next(self._serial))
 
-    def _name(self, request: InFlight, place: int) -> Hashable:
-        """Return what stands in a block of a request."""
+    def _name(self, request: InFlight, place: int, life: int) -> Hashable:
+        """Return what stands in a block that a request has written; what nobody else can ask for goes by how often it had lost its blocks."""
         if request.prefix is not None and place < len(request.prefix):
             return request.prefix[place]
-        return ("session", request.session, place) if request.session >= 0 else ("request", request.id, place)
+        return ("session", request.session, place) if request.session >= 0 else ("request", request.id, place, life)

@@ -85,14 +85,18 @@ def running(queues: Queues, setup: ReplicaSetup, victim: Victim) -> tuple[Batch,
             lost = queues.running.pop(chosen)
             preempt(queues, lost)
             if lost is request:
-                return batch, budget
+                break
             if chosen < place:
                 budget += batch.pop(chosen)[1]
                 place -= 1
-        _give(queues, request, blocks, tokens)
-        batch.append((request, new))
-        budget -= new
-        place += 1
+        else:
+            _give(queues, request, blocks, tokens)
+            batch.append((request, new))
+            budget -= new
+            place += 1
+            continue
+        if batch:  # else the less urgent of them went, and the others come first now
+            break
     return batch, budget
 
 
