@@ -1,6 +1,7 @@
 """One device as the cost model sees it: data-sheet figures and coefficients as plain floats."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -246,8 +247,29 @@ def transferred(prior: Prior) -> Prior:
     )
 
 
+class _Layers:
+    """Calibrations as a cache key, by identity: they are immutable and loaded once."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, given: tuple[Calibration, ...]) -> None:
+        self.given = given
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self.given)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Layers) and len(other.given) == len(self.given) and all(a is b for a, b in zip(other.given, self.given, strict=True))
+
+
 def combine(layers: tuple[Calibration, ...], accelerator: str) -> Prior:
     """Return the coefficients of a class prior with others laid over it in turn."""
+    return _combined(_Layers(layers), accelerator)
+
+
+@functools.lru_cache(maxsize=128)
+def _combined(key: _Layers, accelerator: str) -> Prior:
+    layers = key.given
     for given in layers:
         strange = [name for name in given.coefficients if name not in COEFFICIENTS]
         if strange:

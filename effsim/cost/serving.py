@@ -141,7 +141,8 @@ def estimate_load(deployment: Deployment, batch: Any, prompt_tokens: Any, output
         require_batch(memory, deployment.table.cache, float(load.batch[0]), float(context[0]))
     fits = np.asarray(max_batch(memory, deployment.table.cache, context)) + np.zeros_like(load.batch)
     values = predict(deployment, deployment.prior.median, load)
-    most_w = power_bounds_w(deployment)[1] * (1.0 + LIMIT_TOLERANCE)
+    bounds_w = power_bounds_w(deployment)
+    most_w = bounds_w[1] * (1.0 + LIMIT_TOLERANCE)
     if scalar and values["power_w"][0] > most_w:
         raise InfeasibleError(
             f"power_limit: {deployment.device().limit_w:g} W cannot be held by {deployment.accelerator.name}: clocks and voltage alone draw "
@@ -159,7 +160,7 @@ def estimate_load(deployment: Deployment, batch: Any, prompt_tokens: Any, output
         provenance=deployment.prior.provenance,
         spread=lambda: {name: float(sd[0]) if scalar else sd.reshape(shape) for name, sd in _spread(deployment, load).items()},
         rows=lambda: _rows(deployment, load),
-        bounds={"power_w": power_bounds_w(deployment)},
+        bounds={"power_w": bounds_w},
     )
 
 
