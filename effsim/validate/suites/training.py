@@ -7,8 +7,9 @@ import pandas as pd
 from effsim.validate.comparison import PRIOR_ONLY, Comparison, Skipped, SuiteResult
 from effsim.validate.context import Context, half_as_sure
 from effsim.validate.training import chosen_cases
-from effsim.validate.training.calibrated import PLANS, split
 from effsim.validate.training.report import predictions
+from effsim.validate.training.roles import CALIBRATED, UNFITTED, VALIDATED, with_roles
+from effsim.validate.training.roles import OLDER as OLDER_ROLE
 
 ORDER: Final = 3
 TITLE: Final = "Training step times (published runs)"
@@ -17,8 +18,10 @@ SOURCE: Final = (
 )
 FITTED: Final = "fitted to these rows"
 UNSEEN: Final = "calibrated on other configurations"
-ALL_FITTED: Final = "megatron_sc21"
 OLDER: Final = "older release of the software"
+SPLITS: Final = {CALIBRATED: FITTED, VALIDATED: UNSEEN, OLDER_ROLE: OLDER, UNFITTED: "no calibration of that accelerator and engine"}
+"""Role of a run -> split of the report."""
+ALL_FITTED: Final = "megatron_sc21"
 
 
 def run(context: Context) -> SuiteResult:
@@ -28,12 +31,11 @@ def run(context: Context) -> SuiteResult:
         SpecError: The records are not there.
     """
     cases = chosen_cases(None, context.data)
-    rows = predictions(cases, context.calibration)
-    fitted = set() if context.calibration == "none" else {one.record for plan in PLANS for group in split(plan, cases)[0] for one in group}
-    known = {(plan.accelerator, plan.engine) for plan in PLANS} if context.calibration != "none" else set()
-    valid = rows[rows.skipped.isna() & rows.refused.isna()]
-    found = [_comparison(row, _split(row, fitted, known)) for row in valid.to_dict(orient="records")]
-    if context.calibration != "none":  # every row of this source calibrates: beside the fit, what stands without it
+    rows = with_roles(predictions(cases, context.calibration), cases)
+    fitted = context.calibration != "none"
+    valid = rows[rows.role.notna()]
+    found = [_comparison(row, SPLITS[str(row["role"])] if fitted else PRIOR_ONLY) for row in valid.to_dict(orient="records")]
+    if fitted:  # every row of this source calibrates: beside the fit, what stands without it
         alone = predictions([one for one in cases if one.family == ALL_FITTED and one.skipped is None], "none")
         found += [_comparison(row, PRIOR_ONLY) for row in alone[alone.refused.isna()].to_dict(orient="records")]
     return SuiteResult(
@@ -41,20 +43,12 @@ def run(context: Context) -> SuiteResult:
         title=TITLE,
         source=SOURCE,
         basis="One calibration per accelerator and engine; every second configuration calibrates, the others validate; where there is none, priors only."
-        if known
+        if fitted
         else "Data sheets and priors by class of device; nothing fitted to these rows.",
         comparisons=tuple(found),
         skipped=tuple(_skipped(rows)),
         notes=("A run that seems not to fit by the memory model is timed all the same.",),
     )
-
-
-def _split(row: dict[Any, Any], fitted: set[str], known: set[tuple[str, str]]) -> str:
-    if row["record"] in fitted:
-        return FITTED
-    if row["older_release"]:
-        return OLDER
-    return UNSEEN if (row["accelerator"], row["engine"]) in known else PRIOR_ONLY
 
 
 def _comparison(row: dict[Any, Any], seen: str) -> Comparison:
