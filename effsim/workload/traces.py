@@ -73,7 +73,8 @@ class Trace:
         notes: What was changed on reading, for the reader of a report.
         session: Number of the conversation that a request belongs to, -1 for none; its turns stand in their order. None: no sessions.
         think_s: [s] a later turn arrives so long after its session's former turn has ended; its ``arrival_s`` is then that of the
-            session's first turn and plays no part. NaN: the request arrives at its ``arrival_s``. None: all do.
+            turn before it (the first one's, unless a turn between has a time of its own) and plays no part. NaN: the request arrives
+            at its ``arrival_s``. None: all do.
         prefix_tokens: How many of the prompt's first tokens are prompt and output of the session's former turn; 0 for a first turn.
         hash_ids: What the prompts' blocks hold.
         priority: The smaller, the sooner served, as in vLLM.

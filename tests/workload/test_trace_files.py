@@ -145,12 +145,13 @@ def test_mooncake_turns_wait_or_come_at_their_times(read):
         {"session_id": "a", "delay": 2500, "input_length": 30, "output_length": 5},
         {"session_id": "b", "timestamp": 9000, "input_length": 40, "output_length": 5},
         {"timestamp": 9500.5, "input_length": 50, "output_length": 5},
+        {"session_id": "b", "delay_ms": 100, "input_length": 60, "output_length": 5},
     ]
     trace, _ = read("\n".join(json.dumps(row) for row in rows))
-    assert trace.arrival_s.tolist() == [0.0, 0.0, 0.5, 8.0, 8.5005]
-    assert trace.prompt_tokens.tolist() == [10, 30, 20, 40, 50]
-    assert trace.think_s == pytest.approx([np.nan, 2.5, np.nan, np.nan, np.nan], nan_ok=True)
-    assert trace.former_turns().tolist() == [-1, 0, -1, 2, -1]
+    assert trace.arrival_s.tolist() == [0.0, 0.0, 0.5, 8.0, 8.0, 8.5005]
+    assert trace.prompt_tokens.tolist() == [10, 30, 20, 40, 60, 50]
+    assert trace.think_s == pytest.approx([np.nan, 2.5, np.nan, np.nan, 0.1, np.nan], nan_ok=True)
+    assert trace.former_turns().tolist() == [-1, 0, -1, 2, 3, -1]
 
 
 def test_mooncake_blocks_are_of_the_size_that_explains_their_number(read):

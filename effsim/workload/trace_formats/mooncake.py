@@ -35,7 +35,7 @@ def read(rows: Rows, notes: list[str]) -> Iterator[Block]:
         names = ("timestamp", "created_time")
         arrival_s = starts[session] if delay_ms is not None else needed(entry, names, where, whole=False, high=_LATEST_MS) / 1e3
         if session >= 0:
-            starts.setdefault(session, arrival_s)
+            starts[session] = arrival_s
         prompt = int(needed(entry, ("input_length", "input_tokens"), where, whole=True))
         output = needed(entry, ("output_length", "output_tokens"), where, whole=True)
         ids = whole_list(entry, "hash_ids", where)
