@@ -179,15 +179,17 @@ def throttle_one(
     found = _clock_at_limit(parts, device_w, floor, min_clock, max_clock)
     clock = min_clock + grid * int((found - min_clock) / grid) if grid > 0.0 else min_clock
     time_s, static_j, core_j, power_w = power_at(clock, parts, idle_w, static_w, floor)
+    if power_w <= limit_w * (1.0 + TOLERANCE):
+        return time_s, static_j, core_j
     lowest_w = lowest_static_w(device_w, floor, min_clock)
-    if power_w <= limit_w * (1.0 + TOLERANCE) or lowest_w >= limit_w:
+    if lowest_w >= limit_w:
         return time_s, static_j, core_j
     paused_s = (core_j + parts[3]) / (limit_w - lowest_w)
     return (paused_s, lowest_w * paused_s, core_j) if paused_s > time_s else (time_s, static_j, core_j)
 
 
-NEWTON_STEPS = 40  # five to eight are usual
-NEWTON_STEP = 1e-13  # of the clock at which the search ends
+NEWTON_STEPS = 40  # three to five are usual
+NEWTON_STEP = 1e-8  # of the clock; the step after such a one would be some 1e-15
 
 
 def _clock_at_limit(parts: tuple[float, float, float, float], device_w: tuple[float, float, float], floor: float, min_clock: float, max_clock: float) -> float:

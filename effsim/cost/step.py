@@ -7,6 +7,7 @@ prefill tokens) become lists indexed by it, from one array pass; attention stays
 
 import math
 from collections.abc import Sequence
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import MIN_CLOCK
 from effsim.cost.evaluate import CostTable, operation_costs
-from effsim.cost.kernels import launched, overlap, throttle_one
+from effsim.cost.kernels import TINY, launched, overlap, throttle_one
 from effsim.cost.memory import require_weights
 from effsim.cost.serving import estimate_load
 from effsim.errors import InfeasibleError
@@ -26,6 +27,8 @@ from effsim.workload.operations import Array, CacheLayer, Parallelism
 TYPICAL_BATCH, TYPICAL_PROMPT, TYPICAL_OUTPUT = 32.0, 1024.0, 256.0
 _INDEX = {"tokens": 0, "distinct_experts": 0, "logit_rows": 1, "decode_seqs": 2, "prefill_tokens": 3}
 Row = tuple[float, float, float, float, float]
+Plain = tuple[float, float, float, float, float, float, float, float, float, float]
+"""An attention kernel's time per pair, per sequence or token, its traffic's per sequence or token, key and pair [s]; fixed [s]; times; J; W; W."""
 
 
 class _Attention(NamedTuple):
@@ -158,7 +161,7 @@ class ServingStep:
         time_s = max(time_s, host_s) if self._asynchronous else time_s + host_s
         return self._powered((time_s, core_s, core_j, memory_j, link_j), micro / self._stages)
 
-    def _plain(self, pair: tuple[_Attention, _Attention], decoding: int, keys: float, chunks: Sequence[tuple[int, int]]) -> Row:
+    def _plain(self, pair: tuple[Plain, Plain], decoding: int, keys: float, chunks: Sequence[tuple[int, int]]) -> Row:
         """Return what :meth:`_cost` returns for one rank or stage group and attention of one kind over all tokens, written out."""
         prefill = twice_pairs = read = 0
         for new, before in chunks:
@@ -168,25 +171,27 @@ class ServingStep:
             read += end
         seqs = decoding + len(chunks)
         time_s, core_s, core_j, memory_j, link_j = self._lists[0][decoding + prefill]
-        for values, count in ((self._lists[1], seqs), (self._lists[2], decoding), (self._lists[3], prefill)):
-            if values and count:
-                row = values[count]
+        softness, pairs, kept, count = 4.0 * self._softness, keys, keys, decoding
+        for values, here in ((self._lists[1], seqs), (self._lists[2], decoding), (self._lists[3], prefill)):
+            if values and here:
+                row = values[here]
                 time_s += row[0]
                 core_s += row[1]
                 core_j += row[2]
                 memory_j += row[3]
                 link_j += row[4]
-        softness = self._softness
-        for kernel, a, pairs, kept in zip(pair, (decoding, prefill), (keys, 0.5 * twice_pairs), (keys, read), strict=True):
-            if not a:
-                continue
-            compute_s = kernel.compute_s * pairs + kernel.item_s * a
-            traffic_s = kernel.memory_s[0] * a + kernel.memory_s[1] * kept + kernel.memory_s[2] * pairs
-            busy_s, bound_s = overlap(compute_s, traffic_s, softness)
-            time_s += kernel.times * busy_s + kernel.fixed_s
-            core_s += kernel.times * bound_s
-            core_j += kernel.core_j * pairs + kernel.busy_w * kernel.times * busy_s
-            memory_j += kernel.memory_w * traffic_s
+        for pair_s, item_s, count_s, key_s, more_s, fixed_s, times, pair_j, busy_w, memory_w in pair:
+            if count:
+                compute_s = pair_s * pairs + item_s * count
+                traffic_s = count_s * count + key_s * kept + more_s * pairs
+                difference_s, both_s = compute_s - traffic_s, softness * traffic_s  # as in kernels.overlap
+                root_s = sqrt(difference_s * difference_s + both_s * compute_s)
+                busy_s = 0.5 * times * (compute_s + traffic_s + root_s)
+                time_s += busy_s + fixed_s
+                core_s += 0.5 * times * compute_s * (1.0 + (difference_s + 0.5 * both_s) / (root_s + TINY))
+                core_j += pair_j * pairs + busy_w * busy_s
+                memory_j += memory_w * traffic_s
+            pairs, kept, count = 0.5 * twice_pairs, read, prefill
         if prefill or decoding > self._captured:
             time_s = launched(time_s, self._eager_s)
         host_s = self._host_s[0] + self._host_s[1] * seqs
@@ -211,13 +216,15 @@ class ServingStep:
         return seconds * slow, static_j * scale, core * scale, memory_j * share * scale, link_j * share * scale
 
 
-def _plain_pair(kernels: tuple[_Attention, ...]) -> tuple[_Attention, _Attention] | None:
+def _plain_pair(kernels: tuple[_Attention, ...]) -> tuple[Plain, Plain] | None:
     """Return the one decode and the one prefill kernel of a model whose layers all attend to all earlier tokens; else None."""
-    decode, prefill = [a for a in kernels if a.decode], [a for a in kernels if not a.decode]
-    if len(decode) != 1 or len(prefill) != 1:
+    found = sorted(kernels, key=lambda kernel: not kernel.decode)
+    if [kernel.decode for kernel in found] != [True, False]:
         return None
-    features = (decode[0].keys, prefill[0].keys, prefill[0].pairs)
-    return (decode[0], prefill[0]) if all(not f.window and not f.chunk for f in features) and prefill[0].pairs.causal else None
+    if any(f.window or f.chunk for kernel in found for f in (kernel.pairs, kernel.keys)) or not found[1].pairs.causal:
+        return None
+    decode, prefill = [(k.compute_s, k.item_s, *k.memory_s, k.fixed_s, k.times, k.core_j, k.busy_w, k.memory_w) for k in found]
+    return decode, prefill
 
 
 def _decode_keys(feature: Feature, contexts: Sequence[int]) -> float:

@@ -11,13 +11,15 @@ from effsim.sim.replica import Replica
 
 
 def arrive(env: simpy.Environment, cluster: Cluster) -> Generator[simpy.Event, Any, None]:
-    """Place each request at its time; requests of equal times are all placed before anything else happens."""
+    """Place each request at its time; as nothing else happens on the clock, it moves on only now and then."""
+    place, arrival_s = cluster.place, 0.0
     for request in cluster.arrivals():
-        if request.arrival_s > env.now:
-            yield env.timeout(request.arrival_s - env.now)
-        cluster.place(request, request.arrival_s)
+        arrival_s = request.arrival_s
+        place(request, arrival_s)
         if not request.id & 1023:
             cluster.report()
+            yield env.timeout(max(0.0, arrival_s - env.now))
+    yield env.timeout(max(0.0, arrival_s - env.now))
 
 
 def arrive_in_turn(env: simpy.Environment, cluster: Cluster, concurrency: int) -> Generator[simpy.Event, Any, None]:
