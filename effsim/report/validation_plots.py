@@ -75,10 +75,11 @@ def _panel(axis: Any, rows: pd.DataFrame, cells: Sequence[str]) -> None:
         own = rows[rows.cell == cell]
         if not len(own):
             continue
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         sure = own[own.low_90.notna() & np.isfinite(own.high_90.astype(float))]
         axis.vlines(sure.measured, sure.low_90.astype(float), sure.high_90.astype(float), color=colour, alpha=0.25, linewidth=0.8)
-        axis.plot(own.measured, own.predicted, linestyle="none", marker=marker, markersize=4.0, markerfacecolor="none", color=colour, label=cell)
+        face = "none" if index < len(MARKERS) else colour  # the second round of markers is filled
+        axis.plot(own.measured, own.predicted, linestyle="none", marker=marker, markersize=4.0, markerfacecolor=face, color=colour, label=cell)
     axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel="measured", ylabel="predicted", aspect="equal")
     axis.set_title(f"{rows.quantity.iloc[0]} [{rows.unit.iloc[0]}]", fontsize=10)
     axis.grid(visible=True, which="major", color="0.93", linewidth=0.6)
