@@ -263,12 +263,13 @@ def number_of(entry: dict[str, Any], names: Sequence[str], where: str, *, whole:
     Raises:
         SpecError: It is no number from 0 to ``high``, or not whole where it must be.
     """
-    name = next((one for one in names if entry.get(one) is not None), None)
-    if name is None:
+    for name in names:
+        value = entry.get(name)
+        if value is not None:
+            break
+    else:
         return None
-    value = entry[name]
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= high and (not whole or value == math.floor(value))
-    if not good:
+    if type(value) not in {int, float} or not 0 <= value <= high or (whole and value != math.floor(value)):
         raise SpecError(f"{where}: {name}: expected a {'whole ' if whole else ''}number from 0 to {high:,.0f}, got {shown(value, 40)}")
     found: float = value
     return found
