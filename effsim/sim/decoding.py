@@ -2,7 +2,7 @@
 
 import math
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, NoReturn
 
 from effsim.errors import SpecError
 from effsim.sim.cache import PrefixCache
@@ -28,9 +28,9 @@ class Decoding(Meter):
     """
 
     __slots__ = (
-        "_ahead", "_block_size", "_cost", "_costs", "_count", "_decoded_s", "_decoding", "_ending", "_even", "_filling", "_first_s", "_growth", "_growth_s",
-        "_iteration", "_keys", "_leg", "_needs", "_paused", "_per_sequence", "_piece", "_serial", "_step", "_stepwise", "_token_j", "_window",
-        "cache", "end_s", "free_blocks", "index", "kv_blocks",
+        "_ahead", "_block_size", "_cached_tokens", "_cost", "_costs", "_count", "_decoded_s", "_decoding", "_ending", "_even", "_filling", "_first_s",
+        "_growth", "_growth_s", "_iteration", "_keys", "_leg", "_needs", "_paused", "_per_sequence", "_piece", "_serial", "_speculation", "_step",
+        "_stepwise", "_token_j", "_window", "cache", "end_s", "free_blocks", "index", "kv_blocks",
     )  # fmt: skip
 
     def __init__(self, index: int, setup: ReplicaSetup, costs: DecodeCosts, record: Recorder) -> None:
@@ -39,7 +39,8 @@ class Decoding(Meter):
         self.end_s = math.inf
         self.kv_blocks = self.free_blocks = setup.kv_blocks
         self.cache = PrefixCache(setup.block_size) if setup.finds_prefixes else None
-        self._costs, self._step = costs, setup.step_model
+        self._costs, self._step, self._cached_tokens = costs, setup.step_model, setup.step_model.cached_tokens
+        self._speculation = setup.speculation
         self._block_size, self._per_sequence, self._window = setup.block_size, setup.tokens_per_sequence, setup.step_model.longest_window
         self._even = setup.speculation is None and not setup.step_model.windowed_cache
         self._leg, self._stepwise, self._paused = IDLE, False, False
@@ -73,12 +74,12 @@ class Decoding(Meter):
         else:
             self._piece = None
             self.end_s = now_s + self._costs.duration_s(decoding, keys, growth, count)
-        self._check_end(now_s)
+        if not now_s < self.end_s < math.inf:
+            self._refuse_end(now_s)
         return True
 
-    def _check_end(self, now_s: float) -> None:
-        if not now_s < self.end_s < math.inf:
-            raise SpecError(f"replica {self.index}: a leg begun at {now_s!r} s ends at {self.end_s!r} s; expected a positive time")
+    def _refuse_end(self, now_s: float) -> NoReturn:
+        raise SpecError(f"replica {self.index}: a leg begun at {now_s!r} s ends at {self.end_s!r} s; expected a positive time")
 
     def cut(self, now_s: float) -> None:
         """Let the leg under way end with the iteration that is under way at ``now_s``, up to which the replica has been advanced."""
@@ -114,8 +115,8 @@ class Decoding(Meter):
             return sum([blocks_for(tokens(request, count)) - blocks_for(tokens(request, 0)) for _, _, request in self._ending])
         size = self._block_size
         first = self._iteration % size
-        if count == 1:
-            return self._needs[first]
+        if count < size:
+            return sum(self._needs[first : first + count])
         rounds, rest = divmod(count, size)
         return rounds * self._decoding + sum(self._needs[first : first + rest])
 
@@ -166,15 +167,15 @@ class Decoding(Meter):
         request.mark_j = self._token_j
         if computed + 1 < self._window:
             self._stepwise = True
-        speculation = self.setup.speculation
+        speculation = self._speculation
         if speculation is None:
             request.base = iteration - computed
             left = request.output_tokens - request.generated
             if self._even:
-                size = self._block_size
-                slot = (iteration - self._step.cached_tokens(computed)) % size
-                self._needs[slot] += 1
-                self._needs[slot + size] += 1
+                size, needs = self._block_size, self._needs
+                slot = (iteration - self._cached_tokens(computed)) % size
+                needs[slot] += 1
+                needs[slot + size] += 1
             self._growth += 1
             self._keys += computed + 1
         else:
@@ -193,29 +194,34 @@ class Decoding(Meter):
         iteration = self._iteration
         request.energy_j += self._token_j - request.mark_j
         done = iteration - request.base
-        if not request.span:
-            request.computed = computed = done
-            if self._even:
-                cached, size = self._step.cached_tokens(computed), self._block_size
-                request.blocks = -(-cached // size)
-                slot = (iteration - cached) % size
-                self._needs[slot] -= 1
-                self._needs[slot + size] -= 1
-            else:
-                request.blocks = self.setup.blocks_for(computed)
+        if self._even:
+            request.computed = done
+            cached, size = self._cached_tokens(done), self._block_size
+            request.blocks = -(-cached // size)
+            slot = (iteration - cached) % size
+            needs = self._needs
+            needs[slot] -= 1
+            needs[slot + size] -= 1
             self._growth -= 1
-            self._keys -= computed + 1
+            self._keys -= done + 1
         else:
-            request.steps = done
-            request.computed = tokens_after(request, done)
-            request.blocks = self.setup.blocks_for(request.computed)
-            rate = request.gain / request.span
-            self._growth -= rate
-            self._keys -= request.start + rate * done + 1
+            self._leave_uneven(request, done)
         request.generated = request.computed - request.prompt_tokens + 1
         self._decoding -= 1
         if not self._decoding:
             self._growth = self._keys = 0
+
+    def _leave_uneven(self, request: InFlight, done: int) -> None:
+        """Take out a request whose cache or tokens do not grow by one with each iteration."""
+        if request.span:
+            rate = request.gain / request.span
+            request.steps, request.computed = done, tokens_after(request, done)
+            keys = request.start + rate * done + 1
+        else:
+            rate, request.computed, keys = 1, done, done + 1
+        request.blocks = self.setup.blocks_for(request.computed)
+        self._growth -= rate
+        self._keys -= keys
 
     def _retire(self, now_s: float) -> None:
         """End the requests whose last token has been sampled."""

@@ -99,7 +99,7 @@ class Replica(Decoding):
         """Try a leg of one iteration with prompts in it; False where there is none to be had, or requests must be looked at one by one."""
         decoding, keys, filling = (0, 0.0, self._filling) if self._prefill_first else (self._decoding, self._keys, self._filling)
         budget = self.setup.max_num_batched_tokens - decoding * self._per_sequence
-        needs = self._blocks_taken(1) if decoding else 0
+        needs = 0 if not decoding else self._needs[self._iteration % self._block_size] if self._even else self._blocks_taken(1)
         free = self.free_blocks - needs
         if budget < 0 or free < 0:
             self._stepwise = True
@@ -130,20 +130,23 @@ class Replica(Decoding):
         self._cost = self._step.step_at(decoding, keys, [(new, request.computed) for request, new in batch])
         self._count = self.setup.max_num_batched_tokens - budget
         self.end_s = now_s + self._cost[0]
-        self._check_end(now_s)
+        if not now_s < self.end_s < math.inf:
+            self._refuse_end(now_s)
         return True
 
     def _admit(self, batch: Batch, free: int, budget: int, now_s: float) -> tuple[int, int]:
         """Admit from the queue into ``batch``; return the blocks and tokens that are left."""
         waiting, members, setup, cache, size = self.waiting, self.members, self.setup, self.cache, self._block_size
         most = setup.long_prefill_tokens or setup.max_num_batched_tokens
-        cached_tokens = self._step.cached_tokens
+        cached_tokens, assumes = self._cached_tokens, setup.prefix_hit_ratio > 0.0
         while waiting and budget > 0 and len(members) < self._most_seqs:
             place = self.pick(waiting, now_s) if self._reorders else 0
             request = waiting[place]
             found = NOTHING if cache is None else cache.find(request)
-            hit = found.blocks * size or setup.assumed_hit(request)
-            new = min(request.remaining - hit, budget, most)
+            hit = found.blocks * size or (setup.assumed_hit(request) if assumes else 0)
+            new = request.remaining - hit
+            if new > budget or new > most:
+                new = min(budget, most)
             blocks = -(-cached_tokens(hit + new) // size) - found.blocks
             if blocks + found.free > free or (hit + new < request.remaining and not setup.chunked_prefill):
                 break
@@ -180,31 +183,28 @@ class Replica(Decoding):
             self._token_j += token_j * self._per_sequence
             if self._ending[0][0] <= self._iteration:
                 self._retire(now_s)
-        self._filling = None
+        filling = None
         for request, new in self._batch:
+            if filling is not None:  # not the last in the order of admission
+                self._stepwise = True
             request.computed += new
             request.energy_j += token_j * new
-            request.remaining -= new
-            if self._filling is not None:  # not the last in the order of admission
-                self._stepwise = True
-            if request.remaining:
-                self._filling = request
+            request.remaining = left = request.remaining - new
+            if left:
+                filling = request
+                continue
+            request.remaining = 1
+            request.generated += 1
+            if request.first_token_s < 0.0:
+                request.first_token_s = now_s
             else:
-                self._sample(request, now_s)
-
-    def _sample(self, request: InFlight, now_s: float) -> None:
-        """Take the first token after a prompt has been read: the request is done, or decodes from now on."""
-        request.remaining = 1
-        request.generated += 1
-        if request.first_token_s < 0.0:
-            request.first_token_s = now_s
-        else:
-            self._record.inter_token.add(now_s - request.last_token_s)
-        request.last_token_s = now_s
-        if request.generated == request.output_tokens:
-            self._end(request)
-        else:
-            self._join(request)
+                self._record.inter_token.add(now_s - request.last_token_s)
+            request.last_token_s = now_s
+            if request.generated == request.output_tokens:
+                self._end(request)
+            else:
+                self._join(request)
+        self._filling = filling
 
     def _begin_stepwise(self, now_s: float) -> None:
         """Begin an iteration request by request, every number of each made current."""
@@ -229,7 +229,8 @@ class Replica(Decoding):
         self._leg, self._batch, self._stepwise = STEPWISE, batch, True
         self._count = sum([new for _, new in batch])
         self.end_s = now_s + self._cost[0]
-        self._check_end(now_s)
+        if not now_s < self.end_s < math.inf:
+            self._refuse_end(now_s)
 
     def _end_stepwise(self, now_s: float) -> None:
         """Account for an iteration request by request, and return to the closed form where that is exact."""
