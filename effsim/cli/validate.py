@@ -92,7 +92,7 @@ def training(
     from effsim.validate.training import chosen_cases, family_counts, predictions, role_errors, skipped, summary, with_roles
 
     rows = with_roles(predictions(chosen_cases(family, path), calibration), chosen_cases(None, path))
-    counts, errors = plain(family_counts(rows)), plain(role_errors(rows, ("family", "accelerator", "kind")))
+    counts, errors = plain(family_counts(rows)), plain(role_errors(rows, ("family", "accelerator", "kind", "configuration")))
     if as_json:
         return print_json({"families": counts, "roles": errors, "summary": plain(summary(rows)), "skipped": plain(skipped(rows)), "rows": plain(rows)})
     if family is not None:

@@ -50,6 +50,8 @@ class Recipe:
     offload_optimizer: float = 0.0
     loading: Loading = dataclasses.field(default_factory=Loading)
     routing: Routing = dataclasses.field(default_factory=Routing)
+    wide_share: float | None = None
+    amax_reads: float | None = None
 
     def __post_init__(self) -> None:
         """Check the choices.
@@ -75,8 +77,10 @@ class Recipe:
         self._check_experts()
         if self.gradient_bytes is not None and self.gradient_bytes not in GRADIENT_WIDTHS:
             raise SpecError(f"gradient_bytes: expected 2 (bf16) or 4 (fp32), got {shown(self.gradient_bytes)}")
-        for name in ("offload_activations", "offload_optimizer"):
+        for name in ("offload_activations", "offload_optimizer", "wide_share", "amax_reads"):
             share = getattr(self, name)
+            if share is None and name in {"wide_share", "amax_reads"}:
+                continue
             if not is_number(share) or not 0.0 <= share <= 1.0:
                 raise SpecError(f"{name}: must be a share from 0 to 1, got {shown(share)}")
 
@@ -145,6 +149,14 @@ class Step:
         experts = min(self.expert_weights, weights) if self.recipe.trainable == "full" or weights == self.weights else 0.0
         copies = expert_copies(self.deployment.parallelism)
         return (weights - experts) / self.owners + experts / min(self.owners, copies.data * copies.context)
+
+
+def with_choices(low: TrainingRecipe | None, recipe: Recipe) -> TrainingRecipe | None:
+    """Return how products run in fewer than 16 bits, with what the step chooses otherwise."""
+    if low is None:
+        return None
+    chosen = {name: getattr(recipe, name) for name in ("wide_share", "amax_reads") if getattr(recipe, name) is not None}
+    return dataclasses.replace(low, **chosen)
 
 
 def expert_copies(p: Parallelism) -> Parallelism:

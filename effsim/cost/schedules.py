@@ -52,6 +52,33 @@ def check_chunks(layers: int, stages: int, virtual_stages: int) -> None:
         raise SpecError(f"virtual_pipeline_stages: {given}; each chunk needs as many layers as the others; allowed: {', '.join(map(str, allowed))}")
 
 
+def slowest_stage_s(whole_s: Any, head_s: Any, layers: int, split: tuple[int, int]) -> Any:
+    """Return the time of the stage that sets the pace for one micro-batch [s].
+
+    Where the layers fill the chunks, the last stage runs the head beside its share. Where they do not, the head stands in the place of
+    a layer, so that a stage has that many places, and the last one fewer layers (:data:`TAKE_A_PLACE`).
+
+    Args:
+        whole_s: All stages together.
+        head_s: Of that, logits and loss.
+        layers: Of the model.
+        split: Stages, and chunks of each.
+
+    >>> slowest_stage_s(34.0, 2.0, 32, (4, 1)), slowest_stage_s(32.0, 2.0, 30, (4, 1)), slowest_stage_s(30.5, 0.5, 30, (4, 1))
+    (10.0, 9.0, 8.0)
+    """
+    stages, chunks = split
+    if stages == 1:
+        return whole_s
+    layer_s = (whole_s - head_s) / layers
+    taken = next((places for places in range(TAKE_A_PLACE + 1) if (layers + places) % (stages * chunks) == 0), 0)
+    if taken == 0:
+        return layers / stages * layer_s + head_s
+    places = (layers + taken) / stages
+    found = np.maximum(places * layer_s, (places - 1.0) * layer_s + head_s)
+    return float(found) if np.ndim(found) == 0 else found
+
+
 def bubble_s(schedule: str, stages: int, virtual_stages: int, times: StageTimes) -> Any:
     """Return the idle time of a stage in one step [s].
 

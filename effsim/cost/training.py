@@ -155,6 +155,8 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     offload_optimizer: float = 0.0,
     clock: float | None = None,
     routing: Routing | None = None,
+    wide_share: float | None = None,
+    amax_reads: float | None = None,
 ) -> TrainingEstimate:
     """Return time, power, energy and memory of an optimizer step.
 
@@ -201,6 +203,9 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         offload_activations: Share of the kept activations that goes to the host's memory and comes back.
         offload_optimizer: Share of the optimizer's state that lies there.
         routing: How mixture layers run; None: dispatched by the host, permuted within an exposed all-to-all.
+        wide_share: Of the linear layers, how many stay in 16 bits where ``precision`` has fewer; None: as its recipe says.
+        amax_reads: Times that a tensor is read for its largest value before it is quantised, 0 to 1: 1 where one scale of the tensor at hand
+            serves all of it (current scaling); None: as the recipe says.
         clock: Highest clock as a share of the full one, as ``nvidia-smi --lock-gpu-clocks`` sets it; None: full.
 
     Raises:
@@ -224,7 +229,7 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         routing or Routing(),
     )
     run = (virtual_pipeline_stages, pipeline_schedule, trainable, lora_rank, capacity_factor, shard_group, rank_time_sd)
-    recipe = Recipe(recompute, zero_stage, optimizer, *run, *kept)
+    recipe = Recipe(recompute, zero_stage, optimizer, *run, *kept, wide_share, amax_reads)
     return estimate_step(training_step(deployment, recipe), global_batch_size, micro_batch_size, sequence_length)
 
 

@@ -13,7 +13,7 @@ from effsim.cost.exchange import SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, e
 from effsim.cost.offload import offloaded
 from effsim.cost.recipe import Batch, Recipe, Step, expert_copies, with_choices
 from effsim.cost.routing import part_s, with_routing
-from effsim.cost.schedules import StageTimes, bubble_s, check_chunks, slowest_of
+from effsim.cost.schedules import StageTimes, bubble_s, check_chunks, slowest_of, slowest_stage_s
 from effsim.cost.training_memory import training_memory
 from effsim.errors import SpecError
 from effsim.specs.model import Transformer
@@ -37,6 +37,7 @@ __all__ = [
     "expert_copies",
     "micro_batch",
     "micro_iteration",
+    "num_layers",
     "phases",
     "training_memory",
     "training_step",
@@ -69,7 +70,7 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
     """
     p = deployment.parallelism
     ranks = p.data * p.context
-    check_chunks(_layers(deployment), p.pipeline, recipe.virtual_stages)
+    check_chunks(num_layers(deployment), p.pipeline, recipe.virtual_stages)
     if recipe.shard_group is not None and ranks % recipe.shard_group:
         raise SpecError(f"shard_group: {recipe.shard_group} does not divide the {ranks} data-parallel ranks")
     wide = lower(deployment.model, deployment.table.parallelism, dataclasses.replace(deployment.numerics, precision="bf16"), "train")
@@ -85,7 +86,7 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
     again = _recomputed(forward, recipe.recompute, deployment.engine.repeats_last_product)
     in_layers = sum(op.count * op.weight_bytes for op in wide.operations if op.kind != "embedding" and op.name != "logits") / WIDE_BYTES
     few_bits = quantized_share(forward, low)
-    step = Step(deployment, recipe, forward, forward, again, forward, weights, trained, experts, in_layers / _layers(deployment), low, few_bits)
+    step = Step(deployment, recipe, forward, forward, again, forward, weights, trained, experts, in_layers / num_layers(deployment), low, few_bits)
     owners = step.owners if recipe.zero_stage >= SHARDED_OPTIMIZER else 1
     matrices = [
         (op.count / p.pipeline / owners, op.inner, op.cols) for op in forward.operations if op.kind == "gemm" and (recipe.trainable == "full" or is_adapter(op))
@@ -103,7 +104,8 @@ def _forward(deployment: Deployment, recipe: Recipe, low: TrainingRecipe | None)
     return table if low is None else with_recipe(table, low, frozen=recipe.trainable == "lora")
 
 
-def _layers(deployment: Deployment) -> int:
+def num_layers(deployment: Deployment) -> int:
+    """Return the layers of a transformer, 1 of anything else."""
     return deployment.model.num_layers if isinstance(deployment.model, Transformer) else 1
 
 
@@ -172,7 +174,7 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
     send_s, sent_bytes = _sending(step, coefficients, batch)
     slow = slowest_of(p.data, recipe.rank_time_sd)
     stage_s = whole.time_s / p.pipeline * slow + send_s
-    slowest_s = ((whole.time_s - micro.head_s) / p.pipeline + micro.head_s) * slow + send_s if p.pipeline > 1 else whole.time_s * slow
+    slowest_s = slowest_stage_s(whole.time_s, micro.head_s, num_layers(deployment), (p.pipeline, recipe.virtual_stages)) * slow + send_s
     host_s = deployment.engine.iteration_overhead.value * coefficients.host_overhead_factor
     share = count / p.pipeline
     moved_s, update_s, host_bytes = offloaded(step, batch, (micro.forward.time_s / p.pipeline, (whole.time_s - micro.forward.time_s) / p.pipeline))

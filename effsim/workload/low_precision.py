@@ -16,7 +16,6 @@ from effsim.workload.operations import Operation, OpTable, build_table
 from effsim.workload.precision import base_format, normalize
 
 WIDE_BYTES: Final = 2.0
-HADAMARD_SIZE: Final = 16.0  # arXiv:2509.25149, appendix: 16 x 16 random Hadamard transforms
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,7 +28,9 @@ class TrainingRecipe:
         scaling: Granularity of the scales, for people.
         amax_reads: Times that a tensor is read for its largest value before it is quantised; 0 where a block's is found on chip.
         wide_share: Of the linear layers, how many stay in 16 bits.
-        gradient_flop: Vector operations for a number of the copies that go into weight gradients, beside scaling [FLOP].
+        gradient_flop: Vector operations for a number of the copies that go into weight gradients, beside scaling [FLOP]. The random Hadamard
+            transform is not among them: the kernel that casts does it on the matrix units (Transformer Engine,
+            ``row_cast_col_hadamard_transform_cast_fusion``, 2025), 32 FLOP for a number that it reads anyway.
         keeps_wide_weights: Whether a 16-bit copy of the weights stays beside the quantised ones.
         source: Of all this.
     """
@@ -47,13 +48,13 @@ class TrainingRecipe:
 _DEEPSEEK: Final = "DeepSeek-V3 Technical Report, arXiv:2412.19437, section 3.3 (2024-12)"
 _MXFP8: Final = "NVIDIA, Recipes for Pre-training LLMs with MXFP8, arXiv:2506.08027 (2025-06)"
 _NVFP4: Final = "NVIDIA, Pretraining Large Language Models with NVFP4, arXiv:2509.25149 (2025-09)"
-_ROTATE: Final = 2.0 * HADAMARD_SIZE + 4.0  # a row of the transform for each number, and a random number where rounding is stochastic
+_ROUND: Final = 4.0  # a random number where rounding is stochastic; judgement, 2026-11
 
 RECIPES: Final = {
     "fp8": TrainingRecipe("fp8", 1.0 + 4.0 / 128, "fp32 scale per 1 x 128 activations and per 128 x 128 weights", 0.0, 0.0, 0.0, False, _DEEPSEEK),
     "mxfp8": TrainingRecipe("fp8", 1.0 + 1.0 / 32, "8-bit power of two per 32 numbers along the inner dimension", 0.0, 0.0, 0.0, False, _MXFP8),
-    "mxfp4": TrainingRecipe("fp4", 0.5 + 1.0 / 32, "8-bit power of two per 32 numbers along the inner dimension", 0.0, 0.15, _ROTATE, True, _NVFP4),
-    "nvfp4": TrainingRecipe("fp4", 0.5 + 1.0 / 16, "fp8 scale per 16 numbers, fp32 scale per tensor", 1.0, 0.15, _ROTATE, True, _NVFP4),
+    "mxfp4": TrainingRecipe("fp4", 0.5 + 1.0 / 32, "8-bit power of two per 32 numbers along the inner dimension", 0.0, 0.15, _ROUND, True, _NVFP4),
+    "nvfp4": TrainingRecipe("fp4", 0.5 + 1.0 / 16, "fp8 scale per 16 numbers, fp32 scale per tensor", 1.0, 0.15, _ROUND, True, _NVFP4),
 }
 """NVFP4 keeps about 15 % of the linear layers in bf16, transforms the operands of weight gradients and rounds gradients stochastically
 (section 4); the same recipe was trained in MXFP4 for comparison (section 5)."""

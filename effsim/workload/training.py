@@ -19,6 +19,7 @@ MODULES: Final = ("core_attn", "layernorm", "mla_up_proj", "mlp", "moe", "moe_ac
 
 LONG_INNER = 8192  # K of a weight gradient is the token count, always long enough to split
 _ENDS = {"embedding", "logits", "cross_entropy"}
+_FIRST = {"attention.qkv", "attention.down", "mamba.input", "delta_net.input"}
 _LAST = {"ffn.down", "moe.down", "moe.combine"}
 _WIDEST = {"attention.qkv", "attention.down", "mamba.input", "delta_net.input", "ffn.up", "logits", "layer_0"}
 _FROM_RESIDUAL = {*_WIDEST, "moe.router"}
@@ -109,7 +110,9 @@ def recomputed(table: OpTable, mode: Recompute, *, last_product: bool = True) ->
     Args:
         table: Of the forward pass.
         mode: ``none``; ``selective``: attention scores (Korthikanti et al., arXiv:2205.05198, section 5); ``alternate``: every
-            second product and all elementwise work, attention kept (torchtitan's selective checkpointing by operation, docs, 2025);
+            second product of a layer and all elementwise work, attention kept (torchtitan, ``selective_ac_option = "op"``, 2024 to
+            2025); query, key, value, gate and up count as products of their own, experts as half of theirs. Results of
+            reduce-scatters are kept, those of all-gathers are not;
             ``minimal``: all but the products, whose outputs are kept (MaxText's policy of this name, JAX's
             ``checkpoint_dots_with_no_batch_dims``); ``minimal_flash``: that with attention kept, too; ``full``: every layer;
             or modules, see :data:`MODULES`.
@@ -119,22 +122,50 @@ def recomputed(table: OpTable, mode: Recompute, *, last_product: bool = True) ->
     modules = check_recompute(mode)
     if mode == "none":
         return None
-    again = [(op, _of_modules(op, modules) if modules else _of_mode(op, mode, last_product=last_product)) for op in table.operations]
+    second = _second_products(table) if mode == "alternate" else {}
+    again = [(op, _of_modules(op, modules) if modules else second.get(op.name, _of_mode(op, mode, last_product=last_product))) for op in table.operations]
     ops = [dataclasses.replace(op, name=f"{op.name}.recomputed", count=op.count * times) for op, times in again if times]
     return build_table(ops, table.parallelism) if ops else None
 
 
 _OF_MODE: Final = {
-    "alternate": {"gemm": 0.5, "grouped_gemm": 0.5, "elementwise": 1.0},
+    "alternate": {"grouped_gemm": 0.5, "elementwise": 1.0},
     "minimal": {"elementwise": 1.0, "prefill_attention": 1.0, "scan": 1.0},
     "minimal_flash": {"elementwise": 1.0},
 }
 """Times that an operation of a kind runs again."""
 
 
+def _second_products(table: OpTable) -> dict[str, float]:
+    """Return, for each product of a layer, the share of its columns that belongs to every second product of the layer."""
+    inner = {op.name: op.inner for op in table.operations}
+    shares: dict[str, float] = {}
+    place = 0
+    for op in table.operations:
+        if op.kind != "gemm" or op.name in _ENDS or op.name in shares:
+            continue
+        place = 0 if op.name in _FIRST else place
+        columns = _separate(op, inner)
+        shares[op.name] = sum(width for number, width in enumerate(columns, place + 1) if number % 2 == 0) / op.cols
+        place += len(columns)
+    return shares
+
+
+def _separate(op: Operation, inner: dict[str, int]) -> list[float]:
+    """Return the columns of the products that an engine without fused weights runs in place of one."""
+    query = float(inner.get("attention.output", op.cols))
+    if op.name == "attention.qkv" and op.cols > query:
+        return [query, (op.cols - query) / 2.0, (op.cols - query) / 2.0]
+    if op.name in {"ffn.up", "moe.shared_up"} and op.cols == 2 * inner.get(f"{op.name.removesuffix('up')}down", 0):
+        return [op.cols / 2.0, op.cols / 2.0]
+    return [float(op.cols)]
+
+
 def _of_mode(op: Operation, mode: Recompute, *, last_product: bool) -> float:
     if op.name in _ENDS or op.name.startswith(("embedding", "pipeline")):
         return 0.0
+    if mode == "alternate" and op.name.endswith(".all_gather"):
+        return 1.0
     if mode in _OF_MODE:
         return _OF_MODE[mode].get(op.kind, 0.0)
     return 0.0 if op.name in _LAST and not last_product else 1.0

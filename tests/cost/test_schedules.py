@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from effsim.cost.schedules import SCHEDULES, StageTimes, bubble_s, check_chunks, check_schedule, kept_micro_batches, slowest_of
+from effsim.cost.schedules import SCHEDULES, TAKE_A_PLACE, StageTimes, bubble_s, check_chunks, check_schedule, kept_micro_batches, slowest_of, slowest_stage_s
 from effsim.errors import SpecError
 
 
@@ -72,3 +72,34 @@ class TestChunks:
     def test_others_are_refused_with_those_that_would_do(self, layers, stages, virtual, allowed):
         with pytest.raises(SpecError, match=rf"virtual_pipeline_stages: {virtual} chunks in each of {stages} stages for {layers} layers.*allowed: {allowed}$"):
             check_chunks(layers, stages, virtual)
+
+
+@pytest.mark.parametrize(
+    ("layers", "split", "slowest_s"),
+    [
+        (32, (1, 1), 34.0),  # one stage does it all
+        (32, (4, 1), 8.0 + 2.0),  # full chunks: the last stage runs the head beside its eight layers
+        (32, (4, 4), 8.0 + 2.0),
+        (30, (4, 4), 7.0 * 32 / 30 + 2.0),  # 32 places: head and embedding stand in two, the last stage has seven layers
+        (31, (4, 4), 7.0 * 32 / 31 + 2.0),  # 32 places: the head stands in one
+        (29, (4, 1), 7.0 * 32 / 29 + 2.0),
+    ],
+)
+def test_the_stage_that_sets_the_pace(layers, split, slowest_s):
+    """A head of 2 s; of the layers 32 s together."""
+    assert slowest_stage_s(34.0, 2.0, layers, split) == pytest.approx(slowest_s)
+    assert slowest_stage_s(32.1, 0.1, 30, (4, 4)) == pytest.approx(8.0 * 32 / 30)  # a short head waits for the stages of eight
+
+
+def test_no_stage_is_faster_than_the_mean_or_slower_than_layers_and_head():
+    for layers in range(4, 129):
+        for split in ((2, 1), (4, 1), (8, 2), (16, 8)):
+            for head_s in (0.0, 0.5, 5.0):
+                found = slowest_stage_s(layers + head_s, head_s, layers, split)
+                assert (layers + head_s) / split[0] <= found + 1e-9
+                assert found <= (layers + TAKE_A_PLACE) / split[0] + head_s + 1e-9
+
+
+def test_slow_stages_of_arrays():
+    found = slowest_stage_s(np.array([34.0, 68.0]), np.array([2.0, 4.0]), 31, (4, 4))
+    assert found == pytest.approx([7.0 * 32 / 31 + 2.0, 14.0 * 32 / 31 + 4.0])

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from effsim.cost.training import estimate_training
-from effsim.validate.training.bridge_recipes import OFFLOADED_LAYERS, RECOMPUTED, memory_settings, unstated
+from effsim.validate.training.bridge_recipes import OFFLOADED_LAYERS, RECOMPUTED, engine_of, memory_settings, unstated
 from effsim.workload.training import check_recompute
 
 
@@ -30,6 +30,16 @@ def test_layers_are_offloaded_where_weights_are_sharded(key):
 def test_pretraining_sums_gradients_in_16_bits_and_adapters_set_nothing():
     assert memory_settings(record("LLAMA3_8B", "DGX-H100"), "bf16") == {"gradient_bytes": 2.0}
     assert memory_settings(record("LLAMA3_70B", "DGX-H100", mode="LoRA"), "bf16") == {}
+
+
+def test_few_bits_as_the_recipes_set_them():
+    """No layer stays in 16 bits; FP8 has one scale for a tensor, but for DeepSeek-V3 on H100; without overlap of tensor ranks in NVFP4."""
+    nvfp4, fp8 = (memory_settings(record("LLAMA3_70B", "DGX-GB200"), precision) for precision in ("nvfp4", "fp8"))
+    assert (nvfp4["wide_share"], fp8["amax_reads"]) == (0.0, 1.0)
+    assert "amax_reads" not in nvfp4 | memory_settings(record("DeepSeekV3", "DGX-H100"), "fp8")
+    assert engine_of("nvfp4").collective_overlap.value == 0.0
+    assert engine_of("fp8").collective_overlap.value > 0.0
+    assert engine_of("nvfp4").name == engine_of("fp8").name == "megatron"
 
 
 def test_a_recipe_of_another_micro_batch_says_so():

@@ -362,6 +362,26 @@ def test_roles_are_those_of_the_fit_and_older_runs_have_no_part_in_errors(mapped
     assert with_roles(predictions(some), chosen).role.tolist() == ["validated"]
 
 
+def test_rows_of_which_a_part_is_a_guess_are_shown_apart(mapped) -> None:
+    mixture = changed(
+        BRIDGE, model="Qwen3_30B_a3B", num_accelerators=8, global_batch_size=512, micro_batch_size=4, seq_len=4096, tensor_parallel=1, pipeline_parallel=1,
+        virtual_pipeline=1, expert_parallel=8,
+    )  # fmt: skip
+    early, late = (changed(mixture, container=release) | {"id": f"mbridge_{release}"} for release in ("25.11", "26.06"))
+    titan = TITAN | {"id": "torchtitan_split"}
+    chosen = mapped(BRIDGE, early, late, MPT, titan)
+    rows = predictions(chosen).set_index("record")
+    assert rows.configuration.to_dict() == {
+        BRIDGE["id"]: "stated",
+        "mbridge_25.11": "assumed",
+        "mbridge_26.06": "stated",
+        MPT["id"]: "stated",
+        "torchtitan_split": "assumed",
+    }
+    assert all((rows.unstated != "") == (rows.configuration == "assumed"))
+    assert all(guess in given for guess, given in zip(rows.unstated, rows.assumed, strict=True))
+
+
 def test_recipes_of_mixtures_say_how_they_route(mapped) -> None:
     mixture = changed(
         BRIDGE, model="Qwen3_30B_a3B", num_accelerators=8, global_batch_size=512, micro_batch_size=4, seq_len=4096, tensor_parallel=1, pipeline_parallel=1,

@@ -63,6 +63,24 @@ def test_selective_recomputation_repeats_attention_alone():
     assert recomputed(table, "none") is None
 
 
+def test_every_second_product_runs_again():
+    """Llama 3.1 8B in the order of its modules: q 4,096, k 1,024, v 1,024, o; gate 14,336, up, down: k, o and up of seven run again."""
+    table = table_of("llama-3.1-8b", phase="train")
+    again = amount(recomputed(table, "alternate"), "flop", forward_of, kinds=PRODUCTS)
+    assert again == pytest.approx(2 * TOKENS * 32 * 4_096 * (1_024 + 4_096 + 14_336), rel=1e-12)
+    elementwise = {"elementwise"}
+    ends = amount(table, "flop", forward_of, names=("cross_entropy",))
+    assert amount(recomputed(table, "alternate"), "flop", forward_of, kinds=elementwise) == pytest.approx(
+        amount(table, "flop", forward_of, kinds=elementwise) - ends
+    )
+
+
+def test_of_collectives_what_is_gathered_comes_again_and_what_is_reduced_stays():
+    table = table_of("llama-3.1-8b", Parallelism(tensor=8, sequence=True), phase="train")
+    again = {op.name.removesuffix(".recomputed") for op in recomputed(table, "alternate").operations if op.kind == "collective"}
+    assert again == {op.name for op in table.operations if op.kind == "collective" and op.name.endswith((".all_gather",)) and "embedding" not in op.name}
+
+
 class TestActivations:
     """A GPT block of Korthikanti et al., arXiv:2205.05198, section 4, in units of s·b·h bytes, 16-bit numbers.
 

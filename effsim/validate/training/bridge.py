@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from effsim.specs.model import MoeFfn, Transformer
 from effsim.specs.models import model
-from effsim.validate.training.bridge_recipes import memory_settings, unstated
-from effsim.validate.training.bridge_routing import MIXTURES, routing
+from effsim.validate.training.bridge_recipes import engine_of, memory_settings, unstated
+from effsim.validate.training.bridge_routing import MIXTURES, SETTLED, routing
 from effsim.validate.training.case import NotStatedError, Record, Setup, data_parallel, stated
 
 MODELS: Final = {
@@ -63,21 +63,23 @@ def performance_summary(record: Record) -> Setup:
         "zero_stage": 3 if sharded else 1,
         "recompute": "none",
         "precision": precision,
-        "engine": "megatron",
+        "engine": engine_of(precision),
         **memory_settings(record, precision),
     }
     if name in MIXTURES:
         arguments["routing"] = routing(record, precision)
-    assumed += filter(None, [unstated(record)])
+    guessed = list(filter(None, [unstated(record)]))
+    if name in MIXTURES and str(x.get("container", "")) < SETTLED:
+        guessed.append("dispatcher and graphs of a container before the recipes that were read settled")
     if "tokendrop" in variant:
         arguments["capacity_factor"] = 1.0
-        assumed.append("capacity factor 1")
+        guessed.append("capacity factor 1")
     if str(x.get("mode", "")).startswith("LoRA"):
         arguments |= {"trainable": "lora", "lora_rank": 16}
-        assumed.append("LoRA of rank 16 on attention")
+        guessed.append("LoRA of rank 16 on attention")
     if batch % (micro * data_parallel(x)):
         raise NotStatedError("the global batch is no multiple of micro-batch x data-parallel ranks as printed")
-    return Setup(arguments, batch * sequence / (accelerators * record["measured"]["tokens_per_s_per_gpu"]), tuple(assumed))
+    return Setup(arguments, batch * sequence / (accelerators * record["measured"]["tokens_per_s_per_gpu"]), tuple(assumed), tuple(guessed))
 
 
 def _with_prediction_layer(name: str, variant: str) -> Any:

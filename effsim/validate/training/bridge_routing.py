@@ -12,6 +12,8 @@ from effsim.cost.routing import Routing
 from effsim.validate.training.case import Record
 
 MIXTURES: Final = frozenset({"DeepSeekV3", "GPT OSS 120B", "Qwen3_30B_a3B", "Qwen3_235B_a22B", "Nemotron_3_Nano"})
+SETTLED: Final = "26.04"
+"""Containers before it ran recipes whose dispatcher and graphs changed between the dates that were read; containers name no commit."""
 SCOPED: Final = frozenset({"DeepSeekV3", "Qwen3_30B_a3B", "Nemotron_3_Nano"})
 """Whose recipes for Blackwell capture routers (``transformer_engine`` graphs with ``moe_router``) from container 26.02 on."""
 SCOPED_SINCE: Final = "26.02"

@@ -30,6 +30,7 @@ class Case:
         arguments: Of the call, without ``calibration``; empty where the record is skipped.
         measured_step_time_s: Of one optimizer step [s], as stated or from the stated throughput.
         assumed: What the record does not state, and where the value was taken from; empty where all is stated.
+        unstated: Of that, what no document that was read states of this run, either: a guess.
         skipped: Why the record cannot be compared; None where it can.
         release: Of the software, where a source has runs of the same configuration under several; they sort by it.
     """
@@ -41,6 +42,7 @@ class Case:
     assumed: str = ""
     skipped: str | None = None
     release: str = ""
+    unstated: str = ""
 
     @property
     def accelerator(self) -> str:
@@ -50,7 +52,8 @@ class Case:
     @property
     def engine(self) -> str:
         """Catalog key of the engine."""
-        return str(self.arguments.get("engine", ""))
+        engine = self.arguments.get("engine", "")
+        return str(getattr(engine, "name", engine))
 
     @property
     def tokens_per_step(self) -> float:
@@ -60,11 +63,12 @@ class Case:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setup:
-    """What a mapping finds out about a record: arguments of the call, measured step time, and assumptions."""
+    """What a mapping finds out about a record: arguments of the call, measured step time, assumptions, and those that are guesses."""
 
     arguments: Mapping[str, Any]
     measured_step_time_s: float
     assumed: tuple[str, ...] = ()
+    unstated: tuple[str, ...] = ()
 
 
 Mapper = Callable[[Record], Setup]
@@ -77,7 +81,8 @@ def case(record: Record, family: str, mapper: Mapper) -> Case:
     except NotStatedError as reason:
         return Case(record["id"], family, {}, 0.0, skipped=str(reason))
     release = str(record["inputs"].get("container", ""))
-    return Case(record["id"], family, setup.arguments, setup.measured_step_time_s, "; ".join(setup.assumed), None, release)
+    assumed, unstated = "; ".join((*setup.assumed, *setup.unstated)), "; ".join(setup.unstated)
+    return Case(record["id"], family, setup.arguments, setup.measured_step_time_s, assumed, None, release, unstated)
 
 
 def configurations(cases: Sequence[Case]) -> list[list[Case]]:

@@ -77,8 +77,9 @@ def sc21_table_2(record: Record) -> Setup:
         raise NotStatedError("parallelism of this model size is not stated in the table")
     zero = x["scheme"].startswith("ZeRO")
     assumed: tuple[str, ...] = ("V = 51,200 as in table 1", "every layer recomputed, as in table 1")
+    guessed: tuple[str, ...] = ()
     if not zero:
-        assumed += ("tensor 8 (a node) x pipeline 12: the paper's rule for its 96 model-parallel ranks", "no interleaving")
+        guessed = ("tensor 8 (a node) x pipeline 12: the paper's rule for its 96 model-parallel ranks", "no interleaving")
     arguments = {
         **SC21,
         "model": "gpt-3-175b",
@@ -92,7 +93,7 @@ def sc21_table_2(record: Record) -> Setup:
         "engine": "deepspeed-2021" if zero else ENGINE_2021,
     }
     flop = sc21_flop(batch, sequence, 96, 12288, 51200)
-    return Setup(arguments, flop / (accelerators * record["measured"]["tflops_per_gpu"] * 1e12), assumed)
+    return Setup(arguments, flop / (accelerators * record["measured"]["tflops_per_gpu"] * 1e12), assumed, guessed)
 
 
 def core_weak_scaling(record: Record) -> Setup:
@@ -132,7 +133,7 @@ def core_weak_scaling(record: Record) -> Setup:
     }
     assumed = ("micro-batch 1", "flash attention, nothing recomputed", *(("no interleaving",) if stages > 1 else ()))
     flop = megatron_core_flop(batch, sequence, layers, hidden, vocabulary)
-    return Setup(arguments, flop / (accelerators * record["measured"]["tflops_per_gpu"] * 1e12), assumed)
+    return Setup(arguments, flop / (accelerators * record["measured"]["tflops_per_gpu"] * 1e12), (), assumed)
 
 
 def core_llama_fp8(record: Record) -> Setup:
@@ -159,4 +160,4 @@ def core_llama_fp8(record: Record) -> Setup:
         "engine": ENGINE,
     }
     measured_s = batch * sequence / (accelerators * record["measured"]["tokens_per_s_per_gpu"])
-    return Setup(arguments, measured_s, ("nothing recomputed", "distributed optimizer"))
+    return Setup(arguments, measured_s, (), ("nothing recomputed", "distributed optimizer"))

@@ -65,6 +65,9 @@ def torchtitan(record: Record) -> Setup:
         "power_limit_w": 500.0,
         "engine": ENGINE,
     }
+    if arguments["precision"] == "fp8":
+        arguments["amax_reads"] = 1.0  # tensor-wise, scaled by the tensor at hand
     mode = "selective checkpointing of operations, every second product" if size[1] == "8" else "full checkpointing"
     assumed = (f"{mode}: torchtitan's default for this model (train_configs/llama3_{size[1]}b.toml, 2025)",)
-    return Setup(arguments, local / tensor * sequence / record["measured"]["tokens_per_s_per_gpu"], assumed)
+    guessed = ("checkpointing is not in the table of tensor-parallel runs",) if split else ()
+    return Setup(arguments, local / tensor * sequence / record["measured"]["tokens_per_s_per_gpu"], assumed, guessed)

@@ -17,6 +17,9 @@ from effsim.validate.training.case import Case, superseded
 from effsim.validate.training.families import FAMILIES, cases
 
 WORST: Final = 3
+STATED: Final = "stated"
+ASSUMED: Final = "assumed"
+"""Whether the table or the recipe of a run states all of its configuration, or some of it is a guess."""
 AMPLE: Final = 100.0  # times the memory of a device
 
 
@@ -40,7 +43,7 @@ def predictions(chosen: Iterable[Case], calibration: str = "none", *, by_case: M
     """Return one row per case: measured and predicted step time, signed error, 90 % interval, and why it is absent where it is.
 
     ``error_pct`` is predicted over measured less 1, in percent; ``inside`` whether the interval holds the measurement;
-    ``older_release`` whether the same configuration ran again under a later release of the software.
+    ``configuration`` whether all of it is stated; ``older_release`` whether the same configuration ran again under a later release of the software.
 
     Args:
         chosen: Cases.
@@ -55,8 +58,9 @@ def predictions(chosen: Iterable[Case], calibration: str = "none", *, by_case: M
 
 def _predicted(one: Case, calibration: Any) -> dict[str, Any]:
     row: dict[str, Any] = {"family": one.family, "record": one.record, "accelerator": one.accelerator, "engine": one.engine, "kind": _kind(one)}
+    row["configuration"] = ASSUMED if one.unstated else STATED
     blank = dict.fromkeys(("measured_step_time_s", "predicted_step_time_s", "error_pct", "low_s", "high_s", "inside"))
-    ending = {"assumed": one.assumed, "skipped": one.skipped}
+    ending = {"assumed": one.assumed, "unstated": one.unstated, "skipped": one.skipped}
     if one.skipped is not None:
         return {**row, **blank, **ending, "refused": None, "does_not_fit": None}
     try:
