@@ -1,6 +1,5 @@
 """How ``effsim optimize parallelism`` reads its limits and shows its answer."""
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from effsim.cli.estimate import power_w
 from effsim.cli.output import print_json, print_table
 from effsim.cli.progress import progress_bar
 from effsim.cost.deployment import Settings, deploy
-from effsim.cost.training_step import Recipe
+from effsim.cost.recipe import Recipe
 from effsim.errors import SpecError, shown
 from effsim.optimize.parallelism import Comparison, Job, ParallelismSearch, Space, compare, search_parallelism
 from effsim.results import plain
@@ -212,7 +211,7 @@ def _write(path: Path, text: str) -> None:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
             temporary = file.name
             file.write(text)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

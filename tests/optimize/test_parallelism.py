@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import effsim
-from effsim.cost.training_step import Recipe
+from effsim.cost.deployment import Settings
+from effsim.cost.recipe import Recipe
 from effsim.errors import InfeasibleError, SpecError
-from effsim.optimize.parallelism import OBJECTIVES, Job, Space, optimize_training, search_parallelism
-from effsim.optimize.parallelism import grid as grid_of
+from effsim.optimize.parallelism import OBJECTIVES, Job, Space, compare, optimize_training, search_parallelism
 from effsim.optimize.parallelism.result import ARGUMENTS
 
 SMALL = Job("llama-2-13b", "a100_sxm_80gb", 16, 64, 4096)
-FEW = Space(tensor_parallel=[2, 4], pipeline_parallel=[1, 2, 5, 8], context_parallel=1, micro_batch_size=[1, 2], recompute=["none", "full"])
+FEW = Space(zero_stage=[0, 1], tensor_parallel=[2, 4], pipeline_parallel=[1, 2, 5, 8], context_parallel=1, micro_batch_size=[1, 2], recompute=["none", "full"])
 """Five stages do not divide 16 accelerators; 40 layers over 8 stages do."""
 
 
@@ -59,20 +59,23 @@ def combinations(job, space, layers):
 
 
 def one_by_one(job, space, layers):
-    """Step times by combination, and how many were refused for which reason; each from its own estimate."""
-    times, refused = {}, Counter()
+    """Time, energy and memory by combination, and how many were refused for which reason; each from its own estimate."""
+    values, refused = {}, Counter()
     for chosen in combinations(job, space, layers):
+        sizes = {"num_accelerators": job.num_accelerators, "sequence_length": job.sequence_length}
+        as_array = {**chosen, "global_batch_size": [chosen["global_batch_size"]]}  # an array: what does not fit is marked, not raised
         try:
-            estimate = effsim.estimate_training(
-                job.model, job.accelerator, num_accelerators=job.num_accelerators, sequence_length=job.sequence_length, optimizer=job.recipe.optimizer, **chosen
-            )
-        except InfeasibleError:
-            refused["memory"] += 1
+            estimate = effsim.estimate_training(job.model, job.accelerator, **sizes, **as_array)
         except SpecError as error:
-            refused["the batch does not divide" if str(error).startswith("global_batch_size") else "the model does not divide"] += 1
+            assert "cannot be split" in str(error)
+            refused["the model does not divide"] += 1
+            continue
+        replicas = job.num_accelerators // (chosen["tensor_parallel"] * chosen["pipeline_parallel"] * chosen["context_parallel"])
+        if estimate.feasible[0]:
+            values[tuple(chosen.values())] = (estimate.step_time_s[0], estimate.energy_j_per_step[0], estimate.memory.total_bytes[0])
         else:
-            times[tuple(chosen.values())] = (estimate.step_time_s, estimate.energy_j_per_step, float(estimate.memory.total_bytes))
-    return times, refused
+            refused["the batch does not divide" if job.global_batch_size % (replicas * chosen["micro_batch_size"]) else "memory"] += 1
+    return values, refused
 
 
 def searched(found):
@@ -84,7 +87,7 @@ def whole(**limits):
     """A small space with every dimension given."""
     base = {
         "tensor_parallel": [1, 4],
-        "pipeline_parallel": [1, 2, 3],
+        "pipeline_parallel": [2, 3],
         "virtual_pipeline_stages": [1, 2],
         "context_parallel": [1, 2],
         "expert_parallel": [1],
@@ -107,7 +110,7 @@ def whole(**limits):
         [{}, {"zero_stage": [1, 2, 3], "shard_group": [0, 2], "micro_batch_size": [1, 4]}, {"recompute": ["selective", "alternate"], "zero_stage": [1]}]
     ),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_dense_models_as_one_by_one(hidden, layers, heads, count, batch, limits):
     if hidden % heads:
         hidden = heads * (hidden // heads // 8) * 8
@@ -117,9 +120,11 @@ def test_dense_models_as_one_by_one(hidden, layers, heads, count, batch, limits)
 
 
 @given(layers=st.integers(2, 5), experts=st.sampled_from([4, 6, 8]), hidden=st.sampled_from([1024, 4096]), count=st.sampled_from([8, 16]))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_mixtures_as_one_by_one(layers, experts, hidden, count):
-    space = whole(expert_parallel=[1, 2, 4, 8], context_parallel=[1], sequence_parallel=[True, False], micro_batch_size=[1], recompute=["none"], zero_stage=[1, 3])
+    space = whole(
+        expert_parallel=[1, 2, 4, 8], context_parallel=[1], sequence_parallel=[True, False], micro_batch_size=[1], recompute=["none"], zero_stage=[1, 3]
+    )
     job = Job(mixture(hidden, layers, 8, experts), "a100_sxm_40gb", count, 32, 2048)
     expected, refused = one_by_one(job, space, layers)
     _same(job, space, expected, refused)
@@ -139,7 +144,9 @@ def _same(job, space, expected, refused):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("job", [SMALL, Job("mixtral-8x7b", "h100_sxm", 16, 64, 2048)], ids=["dense", "mixture"])
 def test_what_the_bound_rules_out_is_not_among_the_best(objective, job):
-    space = Space(context_parallel=[1, 2], expert_parallel=[1, 4, 8], micro_batch_size=[1, 2])
+    space = Space(
+        tensor_parallel=[2, 4], pipeline_parallel=[1, 2, 4], context_parallel=1, expert_parallel=[1, 4], micro_batch_size=[1, 2], sequence_parallel=True
+    )
     whole_table, best = search_parallelism(job, objective, space=space), search_parallelism(job, objective, space=space, top=7)
     assert best.best[objective].tolist() == pytest.approx(whole_table.best[objective].head(7).tolist(), rel=1e-12)
     assert np.all(np.diff(whole_table.best[objective]) >= 0.0)
@@ -156,23 +163,30 @@ def test_rows_are_arguments_of_an_estimate():
 
 
 def test_stages_that_do_not_divide_the_layers():
-    stages = set(search_parallelism(Job("llama-2-13b", "a100_sxm_80gb", 48, 96, 4096), space=Space(micro_batch_size=1, context_parallel=1)).best.pipeline_parallel)
+    stages = set(
+        search_parallelism(
+            Job("llama-2-13b", "a100_sxm_80gb", 48, 96, 4096), space=Space(micro_batch_size=1, context_parallel=1, recompute="full", zero_stage=1)
+        ).best.pipeline_parallel
+    )
     assert {3, 6, 12} <= stages  # of 40 layers
 
 
 def test_limits():
-    found = search_parallelism(SMALL, space=Space(tensor_parallel=4, zero_stage=[1, 2], recompute="full", data_parallel=2, pipeline_schedule="interleaved"))
+    found = search_parallelism(
+        SMALL, space=Space(tensor_parallel=4, zero_stage=[1, 2], recompute="full", data_parallel=2, micro_batch_size=1, pipeline_schedule="interleaved")
+    )
     best = found.best
     assert set(best.tensor_parallel) == {4}
     assert set(best.zero_stage) <= {1, 2}
     assert set(best.recompute) == {"full"}
     assert set(best.data_parallel) == {2}
-    assert set(best.virtual_pipeline_stages) > {2}
     assert 1 not in set(best.virtual_pipeline_stages)
 
 
 def test_a_limit_that_changes_nothing_is_kept_to():
-    one = search_parallelism(Job("llama-2-7b", "a100_sxm_80gb", 4, 8, 2048), space=Space(tensor_parallel=4, zero_stage=2, pipeline_schedule="zero_bubble"))
+    one = search_parallelism(
+        Job("llama-2-7b", "a100_sxm_80gb", 4, 8, 2048), space=Space(tensor_parallel=4, zero_stage=2, recompute="none", pipeline_schedule="zero_bubble")
+    )
     assert set(one.best.zero_stage) == {2}  # on one replica, where no stage shares anything
     assert set(one.best.pipeline_schedule) == {"zero_bubble"}  # of one stage
 
@@ -185,15 +199,50 @@ def test_headroom_leaves_room():
     assert found.feasible == int((without.best.memory_bytes <= limit_bytes).sum())
 
 
+@pytest.mark.parametrize("engine", ["megatron", "fsdp"])
+def test_memory_of_every_sharding(engine):
+    """Engines without gradient buffers are fullest at another moment."""
+    job = Job("llama-2-7b", "a100_sxm_80gb", 16, 32, 4096, settings=Settings(precision="bf16", engine=engine, phase="train"))
+    found = search_parallelism(
+        job, "memory_bytes", space=Space(tensor_parallel=2, pipeline_parallel=2, context_parallel=1, micro_batch_size=[1, 2], recompute="full")
+    )
+    assert len(found.best) >= 20
+    for place in range(0, len(found.best), 7):
+        chosen = found.arguments(place)
+        estimate = effsim.estimate_training(job.model, job.accelerator, num_accelerators=16, sequence_length=4096, engine=engine, **chosen)
+        assert float(estimate.memory.total_bytes) == pytest.approx(found.best.memory_bytes[place], rel=1e-12)
+
+
+def test_a_split_beside_the_best():
+    found = search_parallelism(SMALL, space=FEW, top=1)
+    beside = compare(SMALL, found, {"tensor_parallel": 8, "pipeline_parallel": 2, "recompute": "full", "micro_batch_size": 1, "context_parallel": 1})
+    assert beside.parts.best_s.sum() == pytest.approx(beside.best["step_time_s"], rel=1e-9)
+    assert beside.parts.given_s.sum() == pytest.approx(beside.given["step_time_s"], rel=1e-9)
+    assert (beside.given["tensor_parallel"], beside.given["recompute"]) == (8, "full")
+    assert "recompute" in beside.summary
+    assert "more than the best" in beside.summary
+    assert compare(SMALL, found, found.arguments()).summary.endswith(f"it is the best, or as good ({found.best.step_time_s[0]:.4g} s).")
+    nothing = compare(SMALL, found, {"tensor_parallel": 1, "pipeline_parallel": 1, "zero_stage": 0})
+    assert nothing.given is None
+    assert "What would lift it" in nothing.summary
+    with pytest.raises(SpecError, match="compare: no dimension 'tensor'; did you mean 'tensor_parallel'"):
+        compare(SMALL, found, {"tensor": 8})
+
+
 def test_several_batch_sizes_and_precisions():
-    both = search_parallelism(Job("llama-2-13b", "h100_sxm", 16, [64, 128], 4096), space=Space(precision=["bf16", "fp8"], context_parallel=1, micro_batch_size=1))
+    both = search_parallelism(
+        Job("llama-2-13b", "h100_sxm", 16, [64, 128], 4096),
+        space=Space(precision=["bf16", "fp8"], context_parallel=1, micro_batch_size=1, tensor_parallel=[2, 4], zero_stage=1),
+    )
     assert set(both.best.precision) == {"bf16", "fp8"}
-    one = search_parallelism(Job("llama-2-13b", "h100_sxm", 16, 64, 4096), space=Space(context_parallel=1, micro_batch_size=1))
+    one = search_parallelism(
+        Job("llama-2-13b", "h100_sxm", 16, 64, 4096), space=Space(context_parallel=1, micro_batch_size=1, tensor_parallel=[2, 4], zero_stage=1)
+    )
     part = both.best[(both.best.global_batch_size == 64) & (both.best.precision == "bf16")]
     assert part.step_time_s.sort_values().tolist() == pytest.approx(one.best.step_time_s.tolist())
 
 
-def test_an_interrupt_keeps_what_was_found(monkeypatch):
+def test_an_interrupt_keeps_what_was_found():
     calls = []
 
     def stop(what, share):
@@ -222,14 +271,14 @@ WRONG = [
     ({"zero_stage": 4}, "zero_stage: allowed: 0, 1, 2, 3; got 4"),
     ({"zero_stage": True}, "zero_stage: allowed: 0, 1, 2, 3; got True"),
     ({"sequence_parallel": 1}, "sequence_parallel: allowed: True, False; got 1"),
-    ({"recompute": "ful"}, "recompute: did you mean 'full'.*got 'ful'"),
+    ({"recompute": "ful"}, "recompute: .*'ful'"),
     ({"pipeline_schedule": "zero-bubble"}, "pipeline_schedule: did you mean 'zero_bubble'.*"),
     ({"micro_batch_size": []}, "micro_batch_size: no value given"),
     ({"tensor": 4}, "optimize_training: no argument 'tensor'; did you mean 'tensor_parallel'.*"),
     ({"objective": "cost"}, "objective: expected step_time_s, energy_j_per_step, energy_per_token_j, memory_bytes, got 'cost'"),
     ({"top": 0}, "top: must be a whole number of at least 1, got 0"),
     ({"memory_headroom": 1.0}, r"memory_headroom: must be a number in \[0, 1\), got 1.0"),
-    ({"optimizer": "adamw"}, "optimizer: .*adam"),
+    ({"optimizer": "adamm"}, "optimizer: .*adam"),
 ]
 
 
@@ -240,16 +289,21 @@ def test_mistakes(given, message):
 
 
 def test_accelerators_that_nothing_joins():
-    with pytest.raises(SpecError, match="num_accelerators: 16 are more than the .* that are joined; give a node with a network"):
-        search_parallelism(Job("llama-2-7b", "rtx_4090", 16, 64, 2048, settings=grid_of.Settings(engine="megatron", node="laptop", phase="train")))
+    with pytest.raises(SpecError, match="num_accelerators: 16 are more than the 1 that are joined; give a node with a network"):
+        search_parallelism(Job("llama-2-7b", "m4_max_40c", 16, 64, 2048))
 
 
 REMEDIES = [
     (Job("gpt-3-175b", "a100_sxm_80gb", 8, 64), Space(), "accelerator memory", r"\d+ accelerators"),
-    (Job("llama-2-13b", "a100_sxm_80gb", 16, 7), Space(data_parallel=16), "divisibility", "another data_parallel"),
-    (Job("llama-2-13b", "a100_sxm_80gb", 16, 64), Space(tensor_parallel=3), "divisibility", "another tensor_parallel"),
+    (Job("llama-2-13b", "a100_sxm_80gb", 16, 7), Space(data_parallel=16), "divisibility", r"data_parallel \(such as 1\)"),
+    (Job("llama-2-13b", "a100_sxm_80gb", 16, 64), Space(tensor_parallel=3), "divisibility", r"tensor_parallel \(such as \d\)"),
     (Job("llama-2-13b", "a100_sxm_80gb", 16, 64, 4096, memory_headroom=0.9), Space(), "accelerator memory", "no memory_headroom"),
-    (Job("llama-2-70b", "a100_sxm_80gb", 16, 64, 4096), Space(zero_stage=0), "accelerator memory", "another zero_stage"),
+    (
+        Job("llama-2-13b", "a100_sxm_80gb", 4, 64, 4096),
+        Space(tensor_parallel=1, pipeline_parallel=1, zero_stage=0),
+        "accelerator memory",
+        r"tensor_parallel \(such as \d\)",
+    ),
     (Job("llama-2-7b", "a100_sxm_40gb", 1, 64, 2048), Space(), "accelerator memory", "optimizer=|accelerators|h200|GiB"),
 ]
 

@@ -4,20 +4,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from effsim.catalog import suggest
 from effsim.cost.deployment import deploy
-from effsim.cost.evaluate import evaluate
-from effsim.cost.training_step import Batch, Step, costs_of, micro_batch, micro_iteration, phases, training_step
+from effsim.cost.recipe import Step
+from effsim.cost.training import estimate_step
+from effsim.cost.training_step import training_step
 from effsim.errors import InfeasibleError, SpecError
 from effsim.optimize.parallelism.result import ARGUMENTS, ParallelismSearch
 from effsim.optimize.parallelism.search import search_parallelism
 from effsim.optimize.parallelism.space import Job, Space
 from effsim.results import Result
-from effsim.workload.features import feature_matrix
-from effsim.workload.operations import OpTable, Parallelism
+from effsim.workload.operations import Parallelism
 
 NOTABLE = 0.002  # of the step: smaller differences are left out of the sentence
 UNITS = {"step_time_s": "s", "energy_j_per_step": "J per step", "energy_per_token_j": "J per token", "memory_bytes": "bytes"}
@@ -51,51 +50,45 @@ def compare(job: Job, found: ParallelismSearch, given: Mapping[str, Any]) -> Com
     Raises:
         SpecError: A dimension is unknown.
     """
-    known = [field.name for field in dataclasses.fields(Space)]
+    known = [*(field.name for field in dataclasses.fields(Space)), "global_batch_size"]
     for name in given:
         if name not in known:
             raise SpecError(f"compare: no dimension {name!r}; {suggest(name, known)}dimensions: {', '.join(known)}")
     words = " ".join(f"{name}={value}" for name, value in given.items())
     best = _row(found)
     try:
-        other = search_parallelism(job, found.objective, space=Space(**_with_precision(given, best)), top=1)
+        other = search_parallelism(_of_batch(job, given), found.objective, space=Space(**_with_precision(given, best)), top=1)
     except InfeasibleError as error:
         return Comparison(None, best, None, f"{words}: {error}")
     row = _row(other)
-    parts = pd.DataFrame({"part": list(PARTS), "best_s": _parts(job, found.arguments()), "given_s": _parts(job, other.arguments())})
+    of_best, of_given = _parts(job, found.arguments()), _parts(job, other.arguments())
+    parts = pd.DataFrame({"part": of_best.phase, "best_s": of_best.time_s, "given_s": of_given.time_s})
     parts["difference_s"] = parts.given_s - parts.best_s
     return Comparison(row, best, parts, _sentence(words, found.objective, (best, row), parts))
 
 
+def _of_batch(job: Job, given: Mapping[str, Any]) -> Job:
+    return dataclasses.replace(job, global_batch_size=given.get("global_batch_size", job.global_batch_size))
+
+
 def _with_precision(given: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, Any]:
-    return {"precision": best["precision"], **given}
+    """Return the limits of a split: a dimension that is None is left open, but for groups, where it stands for all ranks."""
+    known = {name: value for name, value in given.items() if name != "global_batch_size" and (value is not None or name == "shard_group")}
+    return {"precision": best["precision"], **known, **({"shard_group": 0} if "shard_group" in known and known["shard_group"] is None else {})}
 
 
 def _row(found: ParallelismSearch) -> dict[str, Any]:
-    row: dict[str, Any] = found.best.iloc[0].to_dict()
+    row = {str(name): value for name, value in found.best.iloc[0].to_dict().items()}
     return {**row, **found.arguments()}
 
 
-PARTS = (
-    "forward", "backward", "recomputation", "collectives of layers, exposed", "uneven stages, sends, host", "bubble",
-    "exchange of gradients and weights, exposed", "update",
-)  # fmt: skip
+def _parts(job: Job, chosen: Mapping[str, Any]) -> pd.DataFrame:
+    """Return phases and times of a step; times sum to the step's."""
+    phases: pd.DataFrame = estimate_step(_step(job, chosen), chosen["global_batch_size"], chosen["micro_batch_size"], job.sequence_length).phases
+    return phases
 
 
-def _parts(job: Job, chosen: Mapping[str, Any]) -> list[float]:
-    """Return the times of :data:`PARTS` [s]; they sum to the step."""
-    step, batch = _step(job, chosen)
-    median, p = step.deployment.prior.median, step.deployment.parallelism
-    micro = micro_batch(step, median, batch)
-    run = {name: float(value[0]) for name, value in phases(step, median, batch, micro).items() if np.ndim(value)}
-    share = float(batch.global_batch_size[0] / (batch.micro_batch_size[0] * p.data * p.pipeline))
-    kernels = [share * _kernels_s(step, table, batch) for table in (step.forward, step.backward, step.repeated)]
-    collectives_s = share * float(micro.total().time_s[0]) - sum(kernels)
-    rest_s = run["compute_s"] - sum(kernels) - collectives_s
-    return [*kernels, collectives_s, rest_s, run["bubble_s"], run["exchange_s"], run["update_s"]]
-
-
-def _step(job: Job, chosen: Mapping[str, Any]) -> tuple[Step, Batch]:
+def _step(job: Job, chosen: Mapping[str, Any]) -> Step:
     ranks = Parallelism(
         chosen["tensor_parallel"],
         chosen["pipeline_parallel"],
@@ -113,19 +106,7 @@ def _step(job: Job, chosen: Mapping[str, Any]) -> tuple[Step, Batch]:
         shard_group=chosen["shard_group"],
     )
     deployment = deploy(job.model, job.accelerator, ranks, dataclasses.replace(job.settings, precision=chosen["precision"]))
-    sizes = (chosen["global_batch_size"], chosen["micro_batch_size"], job.sequence_length)
-    return training_step(deployment, recipe), Batch(*(np.array([float(size)]) for size in sizes))
-
-
-def _kernels_s(step: Step, table: OpTable | None, batch: Batch) -> float:
-    """Return the time of a table's operations without its collectives [s]."""
-    if table is None:
-        return 0.0
-    costs = costs_of(step, table, step.deployment.prior.median)
-    count = costs.count.copy()
-    count[len(count) - table.num_collectives :] = 0.0
-    alone = evaluate(dataclasses.replace(costs, count=count), feature_matrix(table.features, micro_iteration(step, batch)))
-    return float(alone.time_s[0])
+    return training_step(deployment, recipe)
 
 
 def _sentence(words: str, objective: str, rows: tuple[dict[str, Any], dict[str, Any]], parts: pd.DataFrame) -> str:

@@ -1,7 +1,8 @@
 """The memory of every combination, as arrays: what fits, before anything is timed.
 
 The memory of a device is a sum of what its ranks store (by ZeRO stage and group) and what its micro-batches keep (by schedule and
-recomputation), so each is worked out once and they are added; what a micro-batch costs is worked out once for ranks that split a layer alike.
+recomputation), so each is worked out once and they are added. What a micro-batch keeps and costs is worked out once for all ranks that
+split a layer alike.
 """
 
 import dataclasses
@@ -13,14 +14,16 @@ import numpy as np
 
 from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.estimate import number_arrays
-from effsim.cost.schedules import StageTimes, bubble_s
-from effsim.cost.training_step import Batch, Micro, Step, micro_batch, training_memory, training_step
+from effsim.cost.recipe import Batch, Step
+from effsim.cost.schedules import StageTimes, bubble_s, slowest_stage_s
+from effsim.cost.training_memory import kept_bytes, training_memory
+from effsim.cost.training_step import Micro, micro_batch, num_layers, training_step
 from effsim.errors import SpecError
-from effsim.optimize.parallelism.space import MICRO_BATCHES, RECOMPUTE, Inner, Job, Sharding, Space, schedules, shardings, splits
+from effsim.optimize.parallelism.space import MICRO_BATCHES, Inner, Job, Sharding, Space, schedules, shardings, splits
 from effsim.specs.models import model as load_model
 from effsim.units import BYTES_PER_GIB
 from effsim.workload.operations import Array, Parallelism
-from effsim.workload.training import Recompute
+from effsim.workload.training import MODES, Recompute
 
 Progress = Callable[[str, float], None]
 ROUNDING = 1.0 - 1e-9  # lower bounds are sums in another order
@@ -56,6 +59,14 @@ class Family:
     deployment: Deployment
     batch: Batch
     known: dict[Recompute, Micro] = dataclasses.field(default_factory=dict)
+    kept: dict[Recompute, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+
+    def memory_bytes(self, step: Step) -> Any:
+        """Return the memory of a device [bytes], shape (batch,)."""
+        mode = step.recipe.recompute
+        if mode not in self.kept:
+            self.kept[mode] = kept_bytes(step, self.batch)
+        return np.broadcast_to(np.asarray(training_memory(step, self.batch, self.kept[mode]).total_bytes), self.batch.micro_batch_size.shape)
 
     def micro(self, step: Step) -> Micro:
         """Return the cost of a micro-batch; stages, replicas and sharding do not change it."""
@@ -91,12 +102,14 @@ class Candidate:
         return training_step(self.step.deployment, recipe)
 
     def least_time_s(self) -> Any:
-        """Return a time that no sharding goes below [s], shape (batch,): every micro-batch on an even share of the layers, and the bubble."""
+        """Return a time that no sharding goes below [s], shape (batch,): every micro-batch on the stage with the head, and the bubble."""
         p, recipe, micro = self.step.deployment.parallelism, self.step.recipe, self.family.micro(self.step)
         whole_s, forward_s = micro.total().time_s / p.pipeline, micro.forward.time_s / p.pipeline
         count = self.family.batch.global_batch_size / (self.family.batch.micro_batch_size * p.data)
         times = StageTimes(forward_s, whole_s - forward_s, micro.weight_gradient_s / p.pipeline)
-        return ROUNDING * (count * whole_s + bubble_s(recipe.schedule, p.pipeline, recipe.virtual_stages, times))
+        layers = num_layers(self.step.deployment)
+        slowest_s = slowest_stage_s(micro.total().time_s, micro.head_s, layers, (p.pipeline, recipe.virtual_stages))
+        return ROUNDING * (count * slowest_s + bubble_s(recipe.schedule, p.pipeline, recipe.virtual_stages, times))
 
 
 def batches(job: Job, space: Space) -> Batch:
@@ -138,7 +151,7 @@ def _of_family(job: Job, space: Space, about: tuple[list[Parallelism], Deploymen
         placed = ranks.expert if ranks.data % ranks.expert == 0 else ranks.data  # beyond that, replicas see the layer alike
         inners = schedules(space, one.model, ranks.pipeline)
         shards = shardings(space, ranks, one.fabric.domain)
-        size = len(inners) * len(shards) * len(space.recompute or RECOMPUTE) * len(batch.global_batch_size)
+        size = len(inners) * len(shards) * len(space.recompute or MODES) * len(batch.global_batch_size)
         tally.considered += size
         try:
             if placed not in families:
@@ -157,17 +170,19 @@ def _of_ranks(job: Job, space: Space, about: tuple[Family, Parallelism, list[Inn
     family, ranks, inners, shards = about
     deployment, batch = dataclasses.replace(family.deployment, parallelism=ranks), family.batch
     even = batch.global_batch_size % (batch.micro_batch_size * ranks.data) == 0.0
-    modes = space.recompute or RECOMPUTE
+    modes = space.recompute or MODES
     combinations = len(inners) * len(shards) * len(modes)
     tally.refuse("the batch does not divide", combinations * int((~even).sum()), f"no micro-batch times {ranks.data} replicas divides the global batch")
     if not even.any() or not combinations:
         return
     room_bytes = deployment.accelerator.memory.value * (1.0 - job.memory_headroom)
-    stored = _stored(job, deployment, (inners[0], modes[0]), shards, batch)
-    for inner in inners:
-        for mode in modes:
-            step = _step(job, deployment, (inner, mode), shards[0])
-            memory_bytes = np.asarray(training_memory(step, batch).total_bytes) + stored[:, None]
+    stored = _stored(job, family, (deployment, inners[0], modes[0]), shards)
+    for mode in modes:
+        steps = [_step(job, (deployment, inners[0], mode), sharding) for sharding in (shards[:1] if stored is not None else shards)]
+        for inner in inners:
+            scheduled = [_rescheduled(step, inner) for step in steps]
+            memory_bytes = np.stack([family.memory_bytes(step) for step in scheduled]) + (0.0 if stored is None else stored)
+            step = scheduled[0]
             fits = memory_bytes <= room_bytes
             _count_memory(tally, memory_bytes, (even, fits), room_bytes)
             feasible = fits & even
@@ -175,18 +190,27 @@ def _of_ranks(job: Job, space: Space, about: tuple[Family, Parallelism, list[Inn
                 yield Candidate(family, step, inner, shards, memory_bytes, feasible)
 
 
-def _step(job: Job, deployment: Deployment, chosen: tuple[Inner, Recompute], sharding: Sharding) -> Step:
-    inner, mode = chosen
+def _step(job: Job, chosen: tuple[Deployment, Inner, Recompute], sharding: Sharding) -> Step:
+    deployment, inner, mode = chosen
     zero, group = sharding
     recipe = dataclasses.replace(job.recipe, recompute=mode, schedule=inner.schedule, virtual_stages=inner.virtual_stages, zero_stage=zero, shard_group=group)
     return training_step(deployment, recipe)
 
 
-def _stored(job: Job, deployment: Deployment, chosen: tuple[Inner, Recompute], shards: list[Sharding], batch: Batch) -> Array:
-    """Return what each sharding stores beyond the first [bytes], shape (sharding,)."""
-    one = Batch(*(part[:1] for part in batch))
-    totals = [np.asarray(training_memory(_step(job, deployment, chosen, sharding), one).total_bytes).item() for sharding in shards]
-    beyond: Array = np.array(totals) - totals[0]
+def _rescheduled(step: Step, inner: Inner) -> Step:
+    """Return a step under another schedule, which changes neither its operations nor its weights."""
+    return dataclasses.replace(step, recipe=dataclasses.replace(step.recipe, schedule=inner.schedule, virtual_stages=inner.virtual_stages))
+
+
+def _stored(job: Job, family: Family, chosen: tuple[Deployment, Inner, Recompute], shards: list[Sharding]) -> Array | None:
+    """Return what each sharding stores beyond the first [bytes], shape (sharding, batch).
+
+    None where that depends on the rest: without buffers, gradients decide at which moment a device is fullest.
+    """
+    if not chosen[0].engine.gradient_buffers:
+        return None
+    totals = np.stack([family.memory_bytes(_step(job, chosen, sharding)) for sharding in shards])
+    beyond: Array = totals - totals[0]
     return beyond
 
 

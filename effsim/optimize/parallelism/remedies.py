@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from effsim.catalog import files
+from effsim.cost.recipe import ZERO_STAGES
 from effsim.errors import InfeasibleError, SpecError
-from effsim.optimize.parallelism.grid import Tally, candidates
+from effsim.optimize.parallelism.grid import Candidate, Tally, candidates
 from effsim.optimize.parallelism.space import Job, Space
 from effsim.specs import loading
 from effsim.specs.models import model as load_model
@@ -35,24 +36,63 @@ def _gib(size_bytes: float) -> str:
     return f"{size_bytes / BYTES_PER_GIB:.1f} GiB"
 
 
-def fits(job: Job, space: Space) -> bool:
-    """Return whether any combination fits."""
+def fitting(job: Job, space: Space) -> Candidate | None:
+    """Return a frugal combination that fits, or None: all recomputed, all sharded, the smallest micro-batch, as far as the space allows."""
+    frugal = dataclasses.replace(
+        space,
+        recompute="full" if space.recompute is None or "full" in space.recompute else space.recompute,
+        zero_stage=max(space.zero_stage or ZERO_STAGES),
+        micro_batch_size=min(space.micro_batch_size or (1,)),
+        sequence_parallel=True if space.sequence_parallel is None else space.sequence_parallel,
+        shard_group=0 if space.shard_group is None else space.shard_group,
+        pipeline_schedule="1f1b" if space.pipeline_schedule is None and space.virtual_pipeline_stages is None else space.pipeline_schedule,
+    )
     try:
-        return next(candidates(job, space, Tally()), None) is not None
+        return next(candidates(job, frugal, Tally()), None)
     except SpecError:
-        return False
+        return None
 
 
 def _named(*tried: Iterator[tuple[str, Job, Space]]) -> tuple[str, ...]:
-    """Return the first remedy of each kind that makes something fit."""
-    return tuple(name for kind in tried for name in [next((name for name, job, space in kind if fits(job, space)), "")] if name)
+    """Return the first remedy of each kind that makes something fit, with the value that it takes where it lifts a limit."""
+    named = []
+    for kind in tried:
+        for name, job, space in kind:
+            found = fitting(job, space)
+            if found is not None:
+                named.append(f"{name} ({_value(found, name)})" if name in _LIMITS else name)
+                break
+    return tuple(named)
+
+
+_LIMITS = tuple(field.name for field in dataclasses.fields(Space) if field.name != "precision")
+
+
+def _value(found: Candidate, name: str) -> str:
+    """Return what a limit would have to allow."""
+    p, recipe = found.step.deployment.parallelism, found.step.recipe
+    values = {
+        "tensor_parallel": p.tensor,
+        "pipeline_parallel": p.pipeline,
+        "virtual_pipeline_stages": recipe.virtual_stages,
+        "context_parallel": p.context,
+        "expert_parallel": p.expert,
+        "data_parallel": p.data,
+        "sequence_parallel": p.sequence,
+        "micro_batch_size": f"{found.family.batch.micro_batch_size[found.feasible[0].argmax()]:g}",
+        "recompute": recipe.recompute,
+        "zero_stage": recipe.zero_stage,
+        "shard_group": recipe.shard_group or "all ranks",
+        "pipeline_schedule": recipe.schedule,
+    }
+    return f"such as {values[name]}"
 
 
 def _relaxed(job: Job, space: Space) -> Iterator[tuple[str, Job, Space]]:
     """Yield the space with one limit less, then with none."""
     limited = [field.name for field in dataclasses.fields(space) if field.name != "precision" and getattr(space, field.name) is not None]
     for name in limited:
-        yield f"another {name}", job, dataclasses.replace(space, **{name: None})
+        yield name, job, dataclasses.replace(space, **{name: None})
     if len(limited) > 1:
         yield f"none of the limits on {', '.join(limited)}", job, Space(precision=space.precision)
     if job.memory_headroom:

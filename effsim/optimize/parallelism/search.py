@@ -10,8 +10,9 @@ import pandas as pd
 from effsim.catalog import suggest
 from effsim.cost.deployment import Settings
 from effsim.cost.estimate import whole_number
-from effsim.cost.training import outputs_of
-from effsim.cost.training_step import PHASES, Batch, Micro, Recipe, phases, training_memory
+from effsim.cost.recipe import Batch, Recipe
+from effsim.cost.training import STEP_PHASES, outputs_of
+from effsim.cost.training_step import PHASES, Micro, phases
 from effsim.errors import SpecError
 from effsim.optimize.parallelism.grid import ROUNDING, Candidate, Progress, Tally, candidates
 from effsim.optimize.parallelism.remedies import nothing_fits
@@ -21,13 +22,13 @@ from effsim.workload.operations import Array
 
 WANTED = (
     "step_time_s", "mfu", "tokens_per_s", "model_tflops_per_accelerator", "power_w", "server_power_w", "energy_j_per_step", "energy_per_token_j",
-    *(f"{phase}_s" for phase in PHASES),
+    *(f"{phase}_s" for phase in STEP_PHASES),
 )  # fmt: skip
 MEMORY = "memory_bytes"
 UNSHARDED = ("compute", "bubble")  # phases that neither ZeRO nor its groups touch
 
 
-def optimize_training(
+def optimize_training(  # noqa: PLR0913 -- the public contract
     model: Any,
     accelerator: Any,
     num_accelerators: int = 1,
@@ -110,7 +111,6 @@ class Leaders:
     def add(self, new: Timed) -> None:
         """Take in the values of a candidate, and drop who no longer has a place."""
         finite = new.values[np.isfinite(new.values)]
-        self.timed += len(finite)
         if not len(finite) or finite.min() > self.to_beat:
             return
         self.found.append(new)
@@ -148,7 +148,7 @@ def search_parallelism(
     leaders, complete = Leaders(top), True
     try:
         for candidate in candidates(job, chosen, tally, progress):
-            fitting.append(candidate)
+            fitting.append(candidate)  # noqa: PERF402 -- an interrupt leaves what was found
     except KeyboardInterrupt:
         complete = False
     if not fitting:
@@ -188,8 +188,7 @@ def _race(fitting: list[Candidate], objective: str, leaders: Leaders, progress: 
     for bound, candidate, sharding in left:
         if bound > leaders.to_beat:
             break
-        run = phases(candidate.at(sharding), candidate.family.deployment.prior.median, *_load(candidate))
-        leaders.add(Timed(candidate, sharding, _masked(candidate, sharding, _value(candidate, run, objective))))
+        _time(candidate, sharding, objective, leaders)
 
 
 def _load(candidate: Candidate) -> tuple[Batch, Micro]:
@@ -207,14 +206,26 @@ def _first_sharding(candidate: Candidate, objective: str, leaders: Leaders) -> l
     """Time a candidate with the first sharding that fits, and return the others with their bounds."""
     fits = candidate.feasible.any(axis=1)
     place = int(np.argmax(fits))
-    run = phases(candidate.at(place), candidate.family.deployment.prior.median, *_load(candidate))
-    leaders.add(Timed(candidate, place, _masked(candidate, place, _value(candidate, run, objective))))
-    bound = ROUNDING * _value(candidate, run, objective, UNSHARDED)
+    run = _time(candidate, place, objective, leaders)
+    bound = ROUNDING * _part(candidate, run, objective, UNSHARDED)
     others = [(float(_masked(candidate, other, bound).min()), candidate, other) for other in range(len(fits)) if fits[other] and other != place]
     return [one for one in others if one[0] <= leaders.to_beat]
 
 
-def _value(candidate: Candidate, run: dict[str, Any], objective: str, parts: tuple[str, ...] = PHASES) -> Any:
+def _time(candidate: Candidate, sharding: int, objective: str, leaders: Leaders) -> dict[str, Any]:
+    """Work out a step, and its outputs where it may be among the best: outputs add to the phases what a step waits for its data."""
+    step, load = candidate.at(sharding), _load(candidate)
+    median = step.deployment.prior.median
+    run = phases(step, median, *load)
+    least = _masked(candidate, sharding, ROUNDING * _part(candidate, run, objective, PHASES))
+    leaders.timed += int(candidate.feasible[sharding].sum())
+    if least.min() <= leaders.to_beat:
+        leaders.add(Timed(candidate, sharding, _masked(candidate, sharding, outputs_of(step, median, *load)[objective])))
+    return run
+
+
+def _part(candidate: Candidate, run: dict[str, Any], objective: str, parts: tuple[str, ...]) -> Any:
+    """Return what some phases add to an objective, shape (batch,)."""
     unit = "s" if objective == "step_time_s" else "j"
     total = sum(run[f"{phase}_{unit}"] for phase in parts)
     if unit == "s":
@@ -245,7 +256,7 @@ def _rows(one: Timed, chosen: Any) -> pd.DataFrame:
     batch, micro = _load(one.candidate)
     p, recipe = step.deployment.parallelism, step.recipe
     values = outputs_of(step, step.deployment.prior.median, batch, micro)
-    memory_bytes = np.broadcast_to(np.asarray(training_memory(step, batch).total_bytes), chosen.shape)
+    memory_bytes = one.candidate.memory_bytes[one.sharding]
     columns = {
         "tensor_parallel": p.tensor,
         "sequence_parallel": p.sequence,

@@ -9,16 +9,14 @@ from typing import Any, Final, NamedTuple
 from effsim.catalog import suggest
 from effsim.cost.deployment import Settings
 from effsim.cost.estimate import is_number, whole_number
-from effsim.cost.schedules import check_chunks
-from effsim.cost.training_step import Recipe
+from effsim.cost.recipe import ZERO_STAGES, Recipe
+from effsim.cost.schedules import TAKE_A_PLACE, check_chunks
 from effsim.errors import SpecError, shown
 from effsim.specs.model import MoeFfn, Transformer
 from effsim.workload.operations import Parallelism
-from effsim.workload.training import Recompute
+from effsim.workload.training import check_recompute
 
 MICRO_BATCHES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-RECOMPUTE: Final[tuple[Recompute, ...]] = ("none", "selective", "alternate", "full")
-ZERO_STAGES: Final = (0, 1, 2, 3)
 SCHEDULES: Final = ("1f1b", "interleaved", "zero_bubble", "gpipe")
 SEARCHED_SCHEDULES: Final = ("1f1b", "interleaved", "zero_bubble")  # GPipe takes as long as 1F1B and keeps more
 TOKENS_PER_CONTEXT_RANK: Final = 1024  # shorter shares leave attention and norms too little work; judgement, 2026-11
@@ -74,7 +72,7 @@ class Space:
         data_parallel: None: what the others leave.
         sequence_parallel: None: with and without.
         micro_batch_size: None: :data:`MICRO_BATCHES`.
-        recompute: None: all.
+        recompute: None: all of :data:`~effsim.workload.training.MODES`; modules joined by + where given.
         zero_stage: None: 0 to 3.
         shard_group: None: all ranks, or those within a domain (hybrid sharding); 0 stands for all ranks.
         pipeline_schedule: Of :data:`SCHEDULES`; None: without ``gpipe``.
@@ -108,7 +106,6 @@ class Space:
 
 
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
-    "recompute": RECOMPUTE,
     "zero_stage": ZERO_STAGES,
     "pipeline_schedule": SCHEDULES,
     "sequence_parallel": (True, False),
@@ -120,6 +117,10 @@ def _values(name: str, given: Any) -> tuple[Any, ...]:
     if not listed:
         raise SpecError(f"{name}: no value given")
     if name == "precision":
+        return listed
+    if name == "recompute":
+        for one in listed:
+            check_recompute(one)
         return listed
     if name in _CHOICES:
         allowed = _CHOICES[name]
@@ -212,7 +213,7 @@ def schedules(space: Space, model: Any, pipeline: int) -> list[Inner]:
 def _chunks(layers: int, pipeline: int) -> tuple[int, ...]:
     """Return the numbers of interleaved chunks that the cost model takes."""
     found = []
-    for chunks in range(2, 2 * layers // pipeline + 2):
+    for chunks in range(2, (layers + TAKE_A_PLACE) // pipeline + 1):
         try:
             check_chunks(layers, pipeline, chunks)
         except SpecError:
