@@ -17,7 +17,8 @@ import numpy as np
 from effsim.calibrate.least_squares import Data, Posterior, Vector, posterior
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Prior
-from effsim.cost.serving import Load, predict
+from effsim.cost.serving import predict
+from effsim.cost.steady_state import Load
 from effsim.cost.uncertainty import log_sd
 from effsim.errors import CalibrationError
 from effsim.specs import loading

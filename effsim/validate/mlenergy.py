@@ -12,7 +12,8 @@ import pandas as pd
 
 from effsim.calibrate.serving_fit import Runs
 from effsim.cost.deployment import Settings, deploy
-from effsim.cost.serving import Load, estimate_serving
+from effsim.cost.serving import ServingEstimate, estimate_serving
+from effsim.cost.steady_state import Load
 from effsim.errors import EffSimError, SpecError
 from effsim.specs.model import MoeFfn, Transformer
 from effsim.specs.models import model
@@ -81,36 +82,58 @@ def predictions(path: Path, calibration: str = "none") -> pd.DataFrame:
     """
     rows = read(path)
     rows = rows[rows.host_bound == 0].reset_index(drop=True)
-    return pd.DataFrame([_predicted(row, calibration) for row in rows.to_dict(orient="records")])
+    parts = [_predicted(part, calibration) for _, part in rows.groupby(list(_CONFIGURATION), sort=False)]
+    return pd.concat(parts).sort_index() if parts else pd.DataFrame()
 
 
-def _predicted(row: dict[Any, Any], calibration: str) -> dict[str, Any]:
-    spec = model(row["model_id"])
-    result: dict[str, Any] = {key: row[key] for key in ("model_id", "task", "gpu", "num_gpus", "avg_batch_size")}
-    result["kind"] = model_class(spec)
+_CONFIGURATION: Final = ("model_id", "gpu", "num_gpus", "tensor_parallel", "expert_parallel", "data_parallel")
+_KEPT: Final = ("model_id", "task", "gpu", "num_gpus", "avg_batch_size")
+
+
+def _predicted(part: pd.DataFrame, calibration: str) -> pd.DataFrame:
+    """Return the rows of one configuration, from one array estimate; what does not fit is asked for again alone, for its reason."""
+    one = part.iloc[0]
+    found = part[[name for name in _KEPT if name in part]].assign(kind=model_class(model(one.model_id)), refused=None).astype({"refused": object})
     try:
-        estimate = estimate_serving(
-            spec,
-            ACCELERATORS[row["gpu"]],
-            tensor_parallel=int(row["tensor_parallel"]),
-            expert_parallel=int(row["expert_parallel"]),
-            data_parallel=int(row["data_parallel"]),
-            batch=max(1.0, float(row["avg_batch_size"]) / float(row["data_parallel"])),
-            prompt_tokens=float(row["prompt_tokens_estimate"]),
-            output_tokens=float(row["avg_output_tokens"]),
-            max_num_batched_tokens=float(row["max_num_batched_tokens"]),
-            calibration=calibration,
-        )
+        estimate = _estimate(part, calibration)
     except EffSimError as error:
-        return {**result, "refused": str(error)}
-    measured = {name: row[column] * (1e-3 if column.endswith("_ms") else 1.0) for name, column in MEASURED.items() if column}
-    measured["tpot_s"] = row["avg_batch_size"] / row["output_tokens_per_s"]
-    for name in MEASURED:
+        return found.assign(refused=str(error))
+    for index in part.index[~np.asarray(estimate.feasible)]:
+        found.loc[index, "refused"] = _reason(part.loc[[index]], calibration)
+    for name, measured in _measured(part).items():
         low, high = estimate.interval(name)
         value = getattr(estimate, name)
-        result |= {f"measured_{name}": measured[name], f"predicted_{name}": value, f"low_{name}": low, f"high_{name}": high}
-        result |= {f"error_{name}": value / measured[name] - 1.0, f"inside_{name}": low <= measured[name] <= high}
-    return {**result, "refused": None}
+        found = found.assign(**{f"measured_{name}": measured, f"predicted_{name}": value, f"low_{name}": low, f"high_{name}": high})
+        found = found.assign(**{f"error_{name}": value / measured - 1.0, f"inside_{name}": (low <= measured) & (measured <= high)})
+    return found
+
+
+def _estimate(part: pd.DataFrame, calibration: str, *, alone: bool = False) -> ServingEstimate:
+    """Return the estimate of rows of one configuration, as arrays, or of the first of them alone."""
+    one = part.iloc[0]
+    columns = (part.avg_batch_size / part.data_parallel, part.prompt_tokens_estimate, part.avg_output_tokens, part.max_num_batched_tokens)
+    batch, prompt, output, budget = (float(column.iloc[0]) if alone else column.to_numpy(dtype=float) for column in columns)
+    return estimate_serving(
+        one.model_id,
+        ACCELERATORS[one.gpu],
+        tensor_parallel=int(one.tensor_parallel),
+        expert_parallel=int(one.expert_parallel),
+        data_parallel=int(one.data_parallel),
+        batch=np.maximum(1.0, batch),
+        prompt_tokens=prompt,
+        output_tokens=output,
+        max_num_batched_tokens=budget,
+        calibration=calibration,
+    )
+
+
+def _reason(row: pd.DataFrame, calibration: str) -> str:
+    """Return why a row is refused."""
+    try:
+        _estimate(row, calibration, alone=True)
+    except EffSimError as error:
+        return str(error)
+    return "does not fit"
 
 
 def model_class(spec: Any) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from effsim.cost.kernels import lowest_static_w, overlap, power_at, throttle, throttle_one, tile_quantization, voltage
+from effsim.cost.kernels import launched, lowest_static_w, overlap, power_at, sorting_share, throttle, throttle_one, tile_quantization, voltage
 
 seconds = st.floats(0.0, 1e3)
 positive = st.floats(1e-6, 1e3)
@@ -144,3 +144,14 @@ def test_half_the_clock_by_hand():
     time_s, static_j, core_j, power_w = power_at(0.5, (10.0, 4.0, 100.0, 200.0), 50.0, 150.0, 0.5)
     assert (time_s, static_j, core_j) == (14.0, 106.25 * 14.0, 56.25)
     assert power_w == pytest.approx((106.25 * 14.0 + 56.25 + 200.0) / 14.0)
+
+
+@pytest.mark.parametrize("rows", [1.0, 128.0, 129.0, 1_000.0])
+def test_sorting_more_rows_never_takes_less(rows):
+    assert rows * sorting_share(rows) <= (rows + 1.0) * sorting_share(rows + 1.0)
+    assert sorting_share(rows) <= 1.0
+
+
+def test_an_iteration_takes_at_least_its_kernels_and_its_launches():
+    for kernels_s, launches_s in ((1.0, 0.0), (1.0, 0.9), (1.0, 1.0), (0.2, 1.0)):
+        assert max(kernels_s, launches_s) <= launched(kernels_s, launches_s) <= kernels_s + launches_s

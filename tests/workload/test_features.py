@@ -112,3 +112,16 @@ def test_a_device_with_a_share_of_the_experts_sees_the_tokens_of_all_ranks():
 def test_joined_iterations_stand_side_by_side():
     two = join([Iteration(decode_seqs=np.array([1.0, 2.0])), Iteration(prefill_seqs=1.0, prefill_tokens=7.0)], 2)
     assert feature_matrix((TOKENS,), two).tolist() == [[1.0, 2.0, 7.0, 7.0]]
+
+
+@pytest.mark.parametrize(("tokens", "experts", "top_k", "ranks"), [(8, 128, 8, 8), (8, 16, 1, 4), (64, 128, 8, 4)])
+def test_the_fullest_rank_is_that_of_draws(tokens, experts, top_k, ranks):
+    """2,000 draws of tokens that choose distinct experts evenly: the normal approximation holds to 8 %."""
+    random = np.random.default_rng(1)
+    most = []
+    for _ in range(2_000):
+        chosen = np.argsort(random.random((tokens, experts)), axis=1)[:, :top_k]
+        touched = np.zeros(experts, bool)
+        touched[chosen.ravel()] = True
+        most.append(touched.reshape(ranks, -1).sum(axis=1).max())
+    assert float(distinct_experts(float(tokens), experts, top_k, experts / ranks)) == pytest.approx(np.mean(most), rel=0.08)
