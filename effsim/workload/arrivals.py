@@ -93,17 +93,19 @@ def generated(load: Workload, seed: int, find: Find = _nowhere, pairs: Trace | N
     arrivals = load.arrivals
     if arrivals is None:
         raise SpecError("workload: expected arrivals, prompt_tokens and output_tokens")
-    turns = None if load.sessions is None else _turns(load.sessions, seed, load.requests, find)
+    turns = _turns(load.sessions, seed, load.requests, find) if load.sessions is not None and load.requests is not None else None
     arrival_s = arrival_times_s(arrivals, stream(seed, "arrivals"), load.requests if turns is None else turns.size, load.duration)
     if arrival_s.size == 0:
         raise SpecError(f"workload: no request arrives within {load.duration or 0.0:g} s")
-    count = arrival_s.size if turns is None else _rows(turns[: arrival_s.size], load.requests)
+    if load.sessions is not None:
+        turns = lengths(resolved(load.sessions.turns, find), stream(seed, "turns"), arrival_s.size) if turns is None else turns[: arrival_s.size]
+    count = arrival_s.size if turns is None else _rows(turns, load.requests)
     prompt_tokens, output_tokens = _lengths(load, seed, count, find, pairs)
     columns: dict[str, Any] = {"arrival_s": arrival_s, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
     if load.priorities is not None:
         columns["priority"] = _priorities(load.priorities, stream(seed, "priorities"), count)
     if turns is not None and load.sessions is not None:
-        columns = _in_turns(columns, turns[: arrival_s.size], load.sessions, seed)
+        columns = _in_turns(columns, turns, load.sessions, seed)
     for values in columns.values():
         values.flags.writeable = False
     return Trace(f"{arrivals.process} arrivals", f"generated with seed {seed}", **columns)
@@ -119,15 +121,14 @@ def _lengths(load: Workload, seed: int, count: int, find: Find, pairs: Trace | N
     return lengths(prompts, stream(seed, "prompts"), count), lengths(outputs, stream(seed, "outputs"), count)
 
 
-def _turns(sessions: Sessions, seed: int, requests: int | None, find: Find) -> IntArray:
-    """Return turns of as many sessions as may be needed for the requests, or for 20 million at most, shape (session,)."""
+def _turns(sessions: Sessions, seed: int, requests: int, find: Find) -> IntArray:
+    """Return turns of as many sessions as the requests may need, shape (session,)."""
     random, distribution = stream(seed, "turns"), resolved(sessions.turns, find)
-    limit = MAX_REQUESTS if requests is None else requests
     parts: list[IntArray] = []
-    while sum(int(part.sum()) for part in parts) < limit:
-        parts.append(lengths(distribution, random, min(limit, DRAWN_AT_ONCE)))
+    while sum(int(part.sum()) for part in parts) < requests:
+        parts.append(lengths(distribution, random, min(requests, DRAWN_AT_ONCE)))
     turns = np.concatenate(parts)
-    return turns[: int(np.searchsorted(np.cumsum(turns), limit)) + 1]
+    return turns[: int(np.searchsorted(np.cumsum(turns), requests)) + 1]
 
 
 def _rows(turns: IntArray, requests: int | None) -> int:

@@ -197,8 +197,10 @@ def select(trace: Trace, rate_scale: float = 1.0, limit: int | None = None, wind
     last = last if limit is None else min(last, first + limit)
     if last <= first:
         raise SpecError(f"{trace.name}: no requests from {start_s:g} to {end_s:g} s; the trace lasts {trace.duration_s:g} s")
-    rows = np.arange(first, last)
-    return trace.at(rows, (trace.arrival_s[first:last] - start_s) / rate_scale)
+    arrival_s = trace.arrival_s[first:last] if start_s == 0.0 and rate_scale == 1.0 else (trace.arrival_s[first:last] - start_s) / rate_scale
+    if last - first == len(trace):
+        return trace if arrival_s.base is trace.arrival_s else dataclasses.replace(trace, arrival_s=arrival_s)
+    return trace.at(np.arange(first, last), arrival_s)
 
 
 def with_volume(trace: Trace, volume_scale: float, random: np.random.Generator, shift_s: float = VOLUME_SHIFT_S) -> Trace:

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from effsim.errors import SpecError
 from effsim.specs.scenario import load_scenario
 from effsim.specs.workload import Arrivals, Workload
 from effsim.workload.arrivals import arrival_times_s, generated, requests_of, stream
+from effsim.workload.lengths import DRAWN_AT_ONCE
 
 
 def load(**changes):
@@ -93,3 +95,16 @@ def test_an_absent_azure_trace_is_replaced_and_said_so(monkeypatch, tmp_path):
 def test_requests_of_generated_workload_use_the_seed():
     workload = {"arrivals": {"process": "poisson", "rate": "2 req/s"}, "prompt_tokens": 5, "output_tokens": 5, "requests": 10}
     assert (requests_of(scenario(**workload)).arrival_s == generated(Workload.model_validate(workload), 3).arrival_s).all()
+
+
+@pytest.mark.parametrize(
+    "arrivals", [{"process": "poisson", "rate": 100.0}, {"process": "diurnal", "rate": 100.0, "swing": 0.5}], ids=lambda one: one["process"]
+)
+def test_many_requests_take_three_columns_and_little_more(arrivals):
+    lognormal = {"kind": "lognormal", "median": 900, "p90": 2500}
+    tracemalloc.start()
+    trace = generated(load(arrivals={**arrivals, "rate": 100.0}, prompt_tokens=lognormal, output_tokens=lognormal, requests=2 * DRAWN_AT_ONCE), 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(trace) == 2 * DRAWN_AT_ONCE
+    assert peak < 24 * len(trace) + 32 * DRAWN_AT_ONCE

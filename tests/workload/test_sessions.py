@@ -80,7 +80,7 @@ def test_priorities_are_drawn_by_weight():
     assert (trace.priority == 10).mean() == pytest.approx(0.75, abs=0.02)
 
 
-def test_ten_million_is_the_most_that_sessions_may_ask_for():
+def test_sessions_of_too_many_requests_are_refused():
     with pytest.raises(SpecError, match="at most 20,000,000"):
         drawn(requests=None, duration="1 year", arrivals={"process": "poisson", "rate": "1 req/s"})
 
