@@ -7,13 +7,15 @@ from statistics import NormalDist
 from typing import Any, Final
 
 from effsim.cost import step
-from effsim.cost.step import TYPICAL_BATCH
+from effsim.cost.step import TYPICAL_BATCH, ServingStep
 from effsim.errors import SpecError
 from effsim.results import Provenance
 from effsim.run.doubt import Shift
 from effsim.run.names import engine_of
-from effsim.sim.setup import HostShare, ReplicaSetup
+from effsim.run.operation import unit_of
+from effsim.sim.control.unit import Unit
 from effsim.sim.result import ReplicaStats
+from effsim.sim.setup import HostShare, ReplicaSetup
 from effsim.site.account import EnergyParts, Impact, MachineCost, Use, energy_parts, impact, machine_cost
 from effsim.specs import loading
 from effsim.specs.accelerator import Accelerator
@@ -42,6 +44,7 @@ class Group:
     node: Node
     engine: Engine
     setup: ReplicaSetup
+    unit: Unit
     time_log_sd: float
     power_log_sd: float
     provenance: Provenance
@@ -117,8 +120,13 @@ def _group(scenario: Scenario, machines: Machines, typical: tuple[float, float, 
     ranks = Parallelism(**machines.parallelism.model_dump())
     model = step.serving_step_model(scenario.model, accelerator, ranks, **settings)
     time_log_sd, power_log_sd, provenance = model.time_log_sd, model.power_log_sd, model.provenance
+    time_factor = math.exp(end * REACH * time_log_sd)
+
+    def at(**changes: Any) -> ServingStep:
+        return step.serving_step_model(scenario.model, accelerator, ranks, **{**settings, **changes}, time_factor=time_factor)
+
     if end:
-        model = step.serving_step_model(scenario.model, accelerator, ranks, **settings, time_factor=math.exp(end * REACH * time_log_sd))
+        model = at()
     setup = ReplicaSetup(
         model,
         max_num_seqs=max_num_seqs,
@@ -129,7 +137,8 @@ def _group(scenario: Scenario, machines: Machines, typical: tuple[float, float, 
         scheduler=options.scheduler,
         host=_host_share(node, model.num_accelerators),
     )
-    return Group(machines, accelerator, node, engine, setup, time_log_sd, power_log_sd, provenance)
+    unit = unit_of(scenario, machines, model, at)
+    return Group(machines, accelerator, node, engine, setup, unit, time_log_sd, power_log_sd, provenance)
 
 
 def _host_share(node: Node, num_accelerators: int) -> HostShare:
@@ -161,7 +170,8 @@ def uses_of(groups: Sequence[Group], replicas: Sequence[ReplicaStats], duration_
         start += len(ours)
         energy_j = math.fsum(one.energy.total_j for one in ours)
         busy_s = math.fsum(one.busy_s for one in ours) / len(ours)
-        uses.append(Use(group.accelerator, group.node, group.num_accelerators, duration_s, busy_s, energy_j))
+        off_s = math.fsum(one.off_s for one in ours) / len(ours)
+        uses.append(Use(group.accelerator, group.node, group.num_accelerators, duration_s, busy_s, energy_j, off_s=off_s))
     return tuple(uses)
 
 

@@ -95,6 +95,9 @@ def simulate_at(scenario: Scenario, end: int, progress: Progress | None = None) 
         concurrency=None if arrivals is None else arrivals.concurrency,
         pue=1.0 if site is None else site.pue.value,
         limits=limits_of(scenario),
+        operation=scenario.operation,
+        units=tuple(group.unit for group in groups for _ in range(group.machines.replicas)),
+        seed=scenario.seed,
     )
     setups = [group.setup for group in groups for _ in range(group.machines.replicas)]
     result = simulate_serving(trace, setups, options, progress)
@@ -115,6 +118,8 @@ def _power(result: SimulationResult, totals: Account, *, has_site: bool) -> pd.D
     accelerator_j = totals.energy.accelerator_j
     fans_j = totals.energy.server_j - result.server_j
     frame["server_w"] = frame["server_w"] + (frame["accelerator_w"] * (fans_j / accelerator_j) if accelerator_j > 0.0 else 0.0)
+    if result.operation is not None:
+        frame = frame.assign(**result.operation.courses(result.power.time_s, result.power.duration_s))
     site_j = totals.energy.site_j
     frame["site_w"] = frame["server_w"] * (site_j / totals.energy.server_j) if has_site and site_j is not None else np.nan
     return frame
@@ -209,6 +214,7 @@ def _summary(scenario: Scenario, trace: Trace, groups: Sequence[Group], result: 
             "mean_running": float(np.average(result.power.running, weights=result.power.duration_s)),
             "mean_kv_usage": float(np.average(result.power.kv_usage, weights=result.power.duration_s)),
         },
+        "operation": None if result.operation is None else result.operation.to_dict(),
         "assumptions": {
             "trace": trace.name,
             "trace_origin": trace.origin,

@@ -27,6 +27,7 @@ class Use:
         accelerator_energy_j: Of all devices, idle time included.
         network_energy_j: Of switches and optics between servers.
         storage_energy_j: Of storage servers, the share of these machines.
+        off_s: Part of the duration in which they were off, servers included, mean over the machines: no power, no rent.
     """
 
     accelerator: Accelerator
@@ -37,6 +38,7 @@ class Use:
     accelerator_energy_j: float
     network_energy_j: float = 0.0
     storage_energy_j: float = 0.0
+    off_s: float = 0.0
 
     @property
     def nodes(self) -> float:
@@ -95,12 +97,13 @@ class EnergyParts(Result):
 def energy_parts(use: Use, site: Site | None) -> EnergyParts:
     """Return where the joules of a group of machines went.
 
-    ``host = nodes · (idle · duration + (busy - idle) · busy time)``, ``fans`` in proportion to the accelerators' energy,
+    ``host = nodes · (idle · (duration - off) + (busy - idle) · busy time)``, ``fans`` in proportion to the accelerators' energy,
     ``supply loss = (1 / efficiency - 1) · (accelerators + host + fans)``, ``facility = (PUE - 1) · (server + network + storage)``.
     """
     node = use.node
     busy_share = use.busy_s / use.duration_s if use.duration_s > 0.0 else 0.0
     host_j = use.nodes * use.duration_s * host_power_w(node.host_idle_power.value, node.host_busy_power.value, busy_share)
+    host_j -= use.nodes * use.off_s * node.host_idle_power.value
     full_w = use.accelerator.tdp.value * node.accelerators_per_node
     fan_j = 0.0 if node.fan_power is None else fan_power_w(node.fan_power.value, use.accelerator_energy_j, full_w)
     it_j = use.accelerator_energy_j + host_j + fan_j
@@ -166,7 +169,7 @@ def machine_cost(use: Use, lifetime_s: float, utilization: float = 1.0) -> Machi
     """Return what the machines of a group cost for the duration of their use.
 
     Purchase and embodied carbon: ``(accelerators + share of servers) · duration / (lifetime · utilization)``; rent:
-    ``price per accelerator and second · accelerators · duration``.
+    ``price per accelerator and second · accelerators · (duration - off)``.
     """
     device, node = use.accelerator, use.node
     price = _whole(device.purchase_price, node.purchase_price, use)
@@ -174,7 +177,7 @@ def machine_cost(use: Use, lifetime_s: float, utilization: float = 1.0) -> Machi
     rent = device.rental_price
     return MachineCost(
         None if price is None else amortised(price, use.duration_s, lifetime_s, utilization),
-        None if rent is None else rent.value * use.num_accelerators * use.duration_s,
+        None if rent is None else rent.value * use.num_accelerators * (use.duration_s - use.off_s),
         None if footprint is None else amortised(footprint, use.duration_s, lifetime_s, utilization),
     )
 

@@ -14,6 +14,7 @@ from effsim.specs.cluster import Cluster
 from effsim.specs.figure import JoulesValue, RatioValue, SecondsValue, Spec, WattsValue
 from effsim.specs.job import Parallelism, Precision, QueuedJob, Size, Training
 from effsim.specs.loading import validate
+from effsim.specs.operation import MAX_EVENTS, LimitAt, Operation
 from effsim.specs.workload import Name, PolicyName, Positive, WholeValue, Workload
 from effsim.units import SECONDS_PER_YEAR
 
@@ -24,13 +25,22 @@ DEFAULT_LIFETIME_S: Final = 4 * SECONDS_PER_YEAR
 
 
 class Machines(Spec):
-    """Equal replicas on equal machines. ``node`` None: the accelerator's default node; ``power_limit`` per accelerator [W]."""
+    """Equal replicas on equal machines.
+
+    Args:
+        node: None: the accelerator's default node.
+        power_limit: Per accelerator [W].
+        power_schedule: Other limits from given times on.
+        role: ``prefill`` reads prompts and sends the cache to one of role ``decode``; ``both`` does all in one place.
+    """
 
     accelerator: Name
     node: Name | None = None
     replicas: Annotated[Positive, Field(le=MAX_REPLICAS)] = 1
     parallelism: Parallelism = Parallelism()
     power_limit: Annotated[WattsValue, Field(gt=0.0)] | None = None
+    power_schedule: tuple[LimitAt, ...] = Field(default=(), max_length=MAX_EVENTS)
+    role: Literal["both", "prefill", "decode"] = "both"
 
     @property
     def num_accelerators(self) -> int:
@@ -112,6 +122,7 @@ class Scenario(Spec):
     workload: Workload | None = None
     engine: EngineOptions = EngineOptions()
     router: PolicyName = "round_robin"
+    operation: Operation = Field(default_factory=Operation, description="of a serving cluster: admission, autoscaling, failures, power")
     slo: Slo = Slo()
     training: Training | None = None
     cluster: Cluster | None = Field(default=None, description="training on machines that fail; None: one undisturbed run")
@@ -150,6 +161,8 @@ class Scenario(Spec):
                 raise ValueError(f"{name} belongs to a {'training' if self.kind == 'serving' else 'serving'} scenario; this one is of kind {self.kind}")
         if self.kind == "training" and self.engine != EngineOptions(name=self.engine.name):
             raise ValueError("engine: only its name applies to training")
+        if self.kind == "training" and any(machines.role != "both" or machines.power_schedule for machines in self.fleet):
+            raise ValueError("fleet: role and power_schedule belong to a serving scenario")
         if self.jobs and self.cluster is None:
             raise ValueError("jobs need a cluster block, in whose queue they stand")
         if sum(machines.replicas for machines in self.fleet) > MAX_REPLICAS:
@@ -163,7 +176,7 @@ class Scenario(Spec):
 
 _FOREIGN: Final[dict[str, dict[str, Any]]] = {
     "serving": {"training": None, "cluster": None, "jobs": (), "storage": None},
-    "training": {"slo": Slo(), "kv_precision": None, "workload": None, "router": "round_robin"},
+    "training": {"slo": Slo(), "kv_precision": None, "workload": None, "router": "round_robin", "operation": Operation()},
 }
 """Kind -> fields that mean nothing to it, with what they hold where they are not given."""
 

@@ -60,7 +60,17 @@ operations = some(
     maintenance=st.fixed_dictionaries({"start": ticks, "duration": st.sampled_from([0.5, 4.0]), "gap": st.sampled_from([0.0, 1.0])}),
     power=st.fixed_dictionaries({"budget": st.sampled_from([100.5, 102.0, 500.0]), "interval": st.sampled_from([0.25, 1.0]), "rungs": st.just(3)}),
 )
-pools = st.sampled_from([("both",), ("both", "both"), ("both",) * 3, ("prefill", "decode"), ("prefill", "decode", "decode"), ("prefill", "both"), ("prefill",) * 2 + ("decode", "both")])
+pools = st.sampled_from(
+    [
+        ("both",),
+        ("both", "both"),
+        ("both",) * 3,
+        ("prefill", "decode"),
+        ("prefill", "decode", "decode"),
+        ("prefill", "both"),
+        ("prefill",) * 2 + ("decode", "both"),
+    ]
+)
 
 
 def units(roles, step, starts):
@@ -102,18 +112,17 @@ def check(requests, result):
 
 
 @given(
-    rows=rows,
+    load=st.tuples(rows, st.sampled_from([1, 1, 3]), st.none() | st.integers(1, 4)),
     engine=engines,
     operation=operations,
     roles=pools,
     starts=st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 2.5])),
-    turns=st.sampled_from([1, 1, 3]),
-    concurrency=st.none() | st.integers(1, 4),
     router=st.sampled_from(names("route")),
     seed=st.integers(0, 9),
 )
 @settings(max_examples=500)
-def test_all_adds_up(windowed_step, rows, engine, operation, roles, starts, turns, concurrency, router, seed):
+def test_all_adds_up(windowed_step, load, engine, operation, roles, starts, router, seed):
+    rows, turns, concurrency = load
     requests = trace(rows) if turns == 1 else sessions_of(trace(rows), turns, 0.5)
     setups = [ReplicaSetup(windowed_step(), host=HOST, **engine) for _ in roles]
     options = ServingOptions(
@@ -126,7 +135,9 @@ def test_all_adds_up(windowed_step, rows, engine, operation, roles, starts, turn
         seed=seed,
     )
     if operation.get("power"):  # stated per replica
-        options = replace(options, operation=Operation.model_validate({**operation, "power": {**operation["power"], "budget": operation["power"]["budget"] * len(roles)}}))
+        options = replace(
+            options, operation=Operation.model_validate({**operation, "power": {**operation["power"], "budget": operation["power"]["budget"] * len(roles)}})
+        )
     if not options.is_controlled:
         options = replace(options, operation=Operation.model_validate({"maintenance": {"start": 1e9, "duration": 1.0}}))
     result = simulate_serving(requests, setups, options)
