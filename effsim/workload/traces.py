@@ -119,9 +119,9 @@ class Trace:
         if self.think_s is None:
             return
         later = ~np.isnan(self.think_s)
-        if not (np.isfinite(self.think_s[later]) & (self.think_s[later] >= 0.0)).all():
+        if (later & ~((self.think_s >= 0.0) & (self.think_s < math.inf))).any():
             raise SpecError(f"{self.name}: think_s must be finite and not negative, or NaN for a request that arrives at its own time")
-        if self.session is not None and not later[0] and (self.session[1:] == self.session[:-1])[later[1:]].all() and (self.session[later] >= 0).all():
+        if self.session is not None and not later[0] and (self.session[1:] == self.session[:-1])[later[1:]].all() and not (later & (self.session < 0)).any():
             return  # turns stand together, as generated ones do
         former = self.former_turns()
         if (former[later] < 0).any():
