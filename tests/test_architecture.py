@@ -60,6 +60,7 @@ DIMENSIONLESS = {
     "log_sd", "discrepancy",  # of a natural logarithm
     "level",  # of confidence
     "batch", "times", "weights", "expert_weights", "layer_weights", "trained", "parameters",  # counts that may be fractions: sequences, repetitions, weights
+    "amax_reads",  # times that a tensor is read, an average
     "nodes", "readers",  # counts that are fractions where a node is shared
     "relative_sd", "rank_time_sd",  # of the mean
     "min_clock", "max_clock", "clock",  # of the full clock

@@ -220,14 +220,8 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     parallelism = dataclasses.replace(one, expert=expert_parallel, data=num_accelerators // ranks)
     settings = Settings(precision, None, engine, node, network, power_limit_w, None, calibration, "train", attention, clock=clock)
     deployment = deploy(model, accelerator, parallelism, settings)
-    kept = (
-        expert_imbalance,
-        gradient_bytes,
-        offload_activations,
-        offload_optimizer,
-        Loading(storage, data_bytes_per_token, prefetch_ratio),
-        routing or Routing(),
-    )
+    reading = Loading(storage, data_bytes_per_token, prefetch_ratio)
+    kept = (expert_imbalance, gradient_bytes, offload_activations, offload_optimizer, reading, routing or Routing())
     run = (virtual_pipeline_stages, pipeline_schedule, trainable, lora_rank, capacity_factor, shard_group, rank_time_sd)
     recipe = Recipe(recompute, zero_stage, optimizer, *run, *kept, wide_share, amax_reads)
     return estimate_step(training_step(deployment, recipe), global_batch_size, micro_batch_size, sequence_length)

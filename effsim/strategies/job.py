@@ -82,6 +82,8 @@ class TrainingJob:
     offload_optimizer: float = 0.0
     clock: float | None = None
     routing: Routing | None = None
+    wide_share: float | None = None
+    amax_reads: float | None = None
     tokens: float | None = None
     stages: tuple[Stage, ...] = ()
 
@@ -223,6 +225,8 @@ def resolve(job: TrainingJob) -> tuple[Step, Batch]:
         job.offload_optimizer,
         Loading(job.storage, job.data_bytes_per_token, job.prefetch_ratio),
         job.routing or Routing(),
+        job.wide_share,
+        job.amax_reads,
     )
     arrays, _ = number_arrays({name: getattr(job, name) for name in ("global_batch_size", "micro_batch_size", "sequence_length")})
     return training_step(deploy(job.model, job.accelerator, ranks, settings), recipe), Batch(*arrays)
