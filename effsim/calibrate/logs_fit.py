@@ -12,7 +12,8 @@ from effsim.calibrate.logs.record import Measurement
 from effsim.calibrate.serving_fit import COEFFICIENTS, EFFECTIVE_ROWS
 from effsim.cost.deployment import Deployment, model_kind
 from effsim.cost.device import Coefficients, Prior
-from effsim.cost.serving import DEFAULT_BUDGET, Load, predict
+from effsim.cost.serving import DEFAULT_BUDGET, predict
+from effsim.cost.steady_state import Load
 from effsim.errors import CalibrationError
 from effsim.specs import loading
 

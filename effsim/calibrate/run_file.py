@@ -37,15 +37,19 @@ NOISE_ROWS: Final = 4.0
 INFORMED: Final = 0.9  # posterior over prior spread, above which a coefficient counts as not identified
 PLAIN_DOUBT: Final = 0.05
 DOUBT: Final = {
-    "attention": 0.3,  # SDPA against the kernels of engines for paged caches
+    "attention_memory": 0.1,
+    "attention_efficiency": 0.2,
+    "attention": 0.3,  # fixed times and powers of SDPA against those of kernels for paged caches
+    "grouped_memory": 0.15,
     "grouped": 0.3,
-    "quantized": 0.2,  # scales per tensor against scales per block
+    "quantized": 0.15,  # scales per tensor against scales per block
     "collective": 0.3,
     "link": 0.1,
     "elementwise": 0.15,
     "_power": 0.1,
 }
 """By a part of the coefficient's name: standard deviation of the logarithm of an engine's over the framework's; else :data:`PLAIN_DOUBT`."""
+USUAL_ENGINE: Final = "vllm"
 WHOLE_CHIP: Final = 0.5  # share of a processor's cores that a run must have used to be set against its data sheet
 SIXTEEN_BITS: Final = {"bf16", "fp16"}
 
@@ -227,7 +231,7 @@ def _noise(data: Data, found: Posterior) -> tuple[float, ...]:
     determined = sum(1.0 - min(found.log_sd[name] / found.prior.log_sd[name], 1.0) ** 2 for name in found.coefficients)
     left = max(1.0 - determined / counts.sum(), NOISE_ROWS / (NOISE_ROWS + counts.sum()))
     spread = NORMAL_MAD * np.nanmedian(np.abs(errors), axis=1)
-    pooled = np.sqrt((NOISE_ROWS * np.array(data.noise) ** 2 + counts * spread**2 / left) / (NOISE_ROWS + counts))
+    pooled = np.exp((NOISE_ROWS * np.log(data.noise) + counts * np.log(np.maximum(spread, NOISE_FLOOR) / math.sqrt(left))) / (NOISE_ROWS + counts))
     return tuple(float(value) for value in np.maximum(pooled, NOISE_FLOOR))
 
 
@@ -238,6 +242,12 @@ def doubt(coefficient: str) -> float:
     (0.05, 0.3, 0.1)
     """
     return next((value for part, value in DOUBT.items() if part in coefficient), PLAIN_DOUBT)
+
+
+def engine_of(accelerator: Accelerator, asked: str | None) -> str | None:
+    """Return the engine that a calibration stands for: as asked, else the usual one where its kernels on the class are known, else none."""
+    usual = catalog.find("calibrations", f"prior_{accelerator.device_class}_{USUAL_ENGINE}")
+    return asked or (USUAL_ENGINE if usual else None)
 
 
 def spreads(found: Posterior) -> dict[str, float]:
@@ -262,8 +272,9 @@ def calibration_document(
 ) -> dict[str, Any]:
     """Return a fit as a :class:`~effsim.specs.calibration.Calibration` document.
 
-    Coefficients that the rows say next to nothing about are left out and named: those of the prior hold. A calibration that the fit
-    went on from is taken over whole, with its correlations.
+    Coefficients that the rows say next to nothing about are left out and named: those of the prior hold. Those that the prior switches
+    off are stated as they were held, lest another prior under the calibration switch them on. A calibration that the fit went on from is
+    taken over whole, with its correlations.
 
     Args:
         found: The fit.
@@ -282,6 +293,7 @@ def calibration_document(
     keys = [of.coefficients[i] for i in kept]
     date = max(one.run.updated for one in files)[:10]
     rest = {} if before is None else {key: one for key, one in before.coefficients.items() if key not in keys}
+    off = {key: getattr(of.prior.median, key) for key in FITTED if of.prior.log_sd[key] <= 0.0 and key not in rest}
     covers = covered(found.readings)
     if before is not None and before.covers:
         covers = {kind: sorted({*values, *before.covers.get(kind, ())}) for kind, values in covers.items()}  # type: ignore[call-overload]
@@ -294,15 +306,17 @@ def calibration_document(
         "covers": covers,
         "sources": {
             "run": {"title": f"effsim bench on {files[0].run.device.get('model')}: {', '.join(one.path.name for one in files)}", "date": date},
+            **({"prior": {"title": f"calibration {layers[-1].name}: without spread there, and held", "date": date}} if off else {}),
             **({"before": {"title": f"calibration {before.name}", "date": date}} if rest and before is not None else {}),
         },
         "discrepancy_log_sd": dict(of.prior.discrepancy_log_sd),
         "coefficients": {
             **{key: _coefficient(of.median[key], spread[key], units[key].unit, "run") for key in keys},
             **{key: _coefficient(one.value, one.log_sd, one.unit, "before") for key, one in rest.items()},
+            **{key: _coefficient(value, 0.0, units[key].unit, "prior") for key, value in off.items()},
         },
-        "correlation": _stated_correlation(of, kept, spread, len(rest)),
-        "account": account(found, layers, files, silent),
+        "correlation": _stated_correlation(of, kept, spread, len(rest) + len(off)),
+        "account": account(found, accelerator, layers, files, silent),
     }
 
 
@@ -330,7 +344,7 @@ def _summary(found: RunFit) -> str:
     return f"Fitted to microbenchmarks; mean absolute error: {', '.join(said)}."
 
 
-def account(found: RunFit, layers: Sequence[Calibration], files: Sequence[RunFile], silent: Sequence[str]) -> dict[str, Any]:
+def account(found: RunFit, accelerator: Accelerator, layers: Sequence[Calibration], files: Sequence[RunFile], silent: Sequence[str]) -> dict[str, Any]:
     """Return the provenance and the residuals of a fit, as :class:`~effsim.specs.account.Account` takes them."""
     of, used = found.posterior, found.readings.fitted
     return {
@@ -353,7 +367,7 @@ def account(found: RunFit, layers: Sequence[Calibration], files: Sequence[RunFil
         "aside": dict(found.readings.aside),
         "residuals": _residuals(used, found.log_errors),
         "checks": _residuals(found.readings.checks, found.checks),
-        "remarks": [f"{one.path.name}: the run is {one.run.status}" for one in files if one.run.status != "complete"],
+        "remarks": [*(f"{one.path.name}: the run is {one.run.status}" for one in files if one.run.status != "complete"), *_idle(files, accelerator)],
     }
 
 
@@ -364,3 +378,10 @@ def _residuals(found: Sequence[Reading], errors: Vector) -> list[dict[str, Any]]
         for one, error, value in zip(found, row, values, strict=True)
         if value is not None and math.isfinite(error)
     ]
+
+
+def _idle(files: Sequence[RunFile], accelerator: Accelerator) -> list[str]:
+    """Return the idle power measured beside that of the data sheet, which the model takes."""
+    stated = accelerator.idle_power
+    measured = [row.power_w for one in files for row in one.run.rows if row.kind == "idle" and row.power_w]
+    return [f"idle: {power_w:.4g} W measured, {stated.value:.4g} W on the data sheet, which the model takes" for power_w in measured if stated is not None]

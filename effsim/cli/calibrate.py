@@ -66,7 +66,7 @@ def run_files(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Run files of `effsim bench`, of one device.")],
     out: Out,
     accelerator: Annotated[str | None, typer.Option(help="What was measured: catalog key or YAML file; none: by the driver's name.")] = None,
-    engine: Annotated[str | None, typer.Option(help="For which the calibration shall stand; none: no engine in particular.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Whose kernels it shall stand for; none: vllm where known on the device class.")] = None,
     start: From = None,
     logs: Annotated[list[Path] | None, typer.Option("--with", metavar="LOG", help="Serving log to fit as well, with --model; may be repeated.")] = None,
     model: Model = None,
@@ -88,7 +88,7 @@ def run_files(
         raise SpecError("--with: say with --model what the logs are of")
     given = run_file.read_files(files)
     measured = run_file.accelerator_of(given, accelerator)
-    used = engine or ("vllm" if logs else None)
+    used = run_file.engine_of(measured, engine or (run_file.USUAL_ENGINE if logs else None))
     prior, layers = run_file.start_of(measured, used, start)
     document = run_file.calibration_document(run_file.fit(given, measured, prior), out.stem, measured, layers, given, used)
     if logs:

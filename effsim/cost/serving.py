@@ -19,6 +19,7 @@ from effsim.cost.steady_state import Load
 from effsim.cost.uncertainty import discrepancies, log_sd, sd_of_range
 from effsim.errors import InfeasibleError, SpecError
 from effsim.results import Provenance
+from effsim.specs import loading
 from effsim.specs.machine import Node
 from effsim.specs.model import Model, Transformer
 from effsim.workload.features import Iteration, feature_matrix, join
@@ -329,9 +330,10 @@ def server_power(deployment: Deployment, accelerator_power_w: Any, accelerators:
 
 
 def _with_engine(deployment: Deployment) -> Any:
-    """Return the prior with the engine's own range in place of the class's doubt about host times."""
+    """Return the prior with the engine's own range in place of the class's doubt about host times; what a calibration fitted stays."""
     figure = deployment.engine.iteration_overhead
-    if figure.low is None or figure.high is None or figure.low <= 0.0:
+    of_class = loading.calibration(f"prior_{deployment.accelerator.device_class}").coefficients["host_overhead_factor"].log_sd
+    if figure.low is None or figure.high is None or figure.low <= 0.0 or deployment.prior.log_sd["host_overhead_factor"] < of_class:
         return deployment.prior
     spread = {**deployment.prior.log_sd, "host_overhead_factor": sd_of_range(figure.low, figure.high)}
     return dataclasses.replace(deployment.prior, log_sd=spread)
