@@ -54,6 +54,7 @@ class Conductor(Cluster):
         self.fleet.on_ready.append(lambda _machine, now_s: self.release(now_s))
         self.source = Source(requests, self.arrivals(), self.request, options.concurrency)
         handing = [machine for machine in self.fleet.machines if machine.unit.role == "prefill"]
+        self._has_links = any(machine.unit.link is not None for machine in handing)
         self._watched = self.fleet.machines if self.source.follows else handing
 
     def _finished(self) -> Callable[[InFlight], None]:
@@ -98,6 +99,8 @@ class Conductor(Cluster):
             if not ready:
                 self.refuse(request, REJECTED_REPLICA, now_s)
                 return
+        if self.reads_replicas and self._has_links and not request.computed:  # of those that a router holds equal it takes the first
+            ready = sorted(ready, key=lambda replica: self.fleet.machines[replica.index].link_free_s)
         machine = self.fleet.machines[self.give(request, ready, now_s).index]
         if machine.unit.role == "prefill":  # it ends there with the next token
             self._whole[request.id], request.output_tokens = request.output_tokens, request.generated + 1
