@@ -21,6 +21,7 @@ COMMANDS = [[], ["estimate"], ["estimate", "serving"], ["estimate", "training"],
 COMMANDS += [["validate", "training"], ["validate", "power"], ["validate", "training-fit"]]
 COMMANDS += [["specs", "check"], ["specs", "import-hf"], ["validate"], ["validate", "mlenergy"], ["optimize"], ["optimize", "parallelism"]]
 COMMANDS += [["optimize", "choices"]]
+COMMANDS += [["calibrate"], *(["calibrate", name] for name in ("run", "logs", "kernels", "serving", "show"))]
 COMMANDS += [["meters"], ["meters", "record"], ["meters", "energy"], ["convert"]]
 SERVING = ["estimate", "serving", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm"]
 TRAINING = ["estimate", "training", "--model", "llama-3.1-8b", "--system", "h100_sxm", "--num-accelerators", "8", "--global-batch-size", "64"]

@@ -19,6 +19,7 @@ from effsim.calibrate.least_squares import Vector
 from effsim.cost.collectives import Fabric
 from effsim.cost.device import Coefficients, build_device
 from effsim.cost.evaluate import cost_table
+from effsim.errors import CalibrationError, shown
 from effsim.specs.accelerator import Accelerator
 from effsim.workload.features import ONE
 from effsim.workload.operations import Operation, Parallelism, build_table
@@ -121,9 +122,15 @@ def _reason(row: Row, run: Run, accelerator: Accelerator) -> str | None:
         (THREADLESS, kind == "launch" and is_cpu),
         (ISSUED, row.bytes < LEAST_REDUCED_BYTES if kind == "all_reduce" else not is_cpu and _is_launch(row, run)),
         (SLOWER, kind == "decode_attention" and row is not min(_alike(row, run), key=lambda one: one.time_s or math.inf)),
-        (CACHED, kind not in {"launch", "all_reduce", "idle"} and _is_cached(row, int(run.device.get("cache_bytes", 0)))),
+        (CACHED, kind not in {"launch", "all_reduce", "idle"} and _is_cached(row, number_of(run, "cache_bytes"))),
     )
     return next((reason for reason, applies in tests if applies), None)
+
+
+def number_of(run: Run, fact: str) -> int:
+    """Return a whole number that the run states of its device; 0 where it states none."""
+    value = run.device.get(fact)
+    return value if isinstance(value, int) else 0
 
 
 def _kind(row: Row) -> str:
@@ -158,12 +165,13 @@ def _is_cached(row: Row, cache_bytes: int) -> bool:
 def _reading(row: Row, accelerator: Accelerator) -> Reading:
     after = row.conditions.get("after", {})
     enforced = after.get("power_limit_w") if isinstance(after, Mapping) else None
+    enforced = enforced if isinstance(enforced, (int, float)) and 0.0 < enforced < math.inf else None
     throttled = row.power_limit_w is None and any(note.startswith("throttled") for note in row.notes)
     weight = 1.0 / (1.0 + (_log_sd(row) / TYPICAL_LOG_SD) ** 2)
     return Reading(
         row=row,
         operations=_LOWERED[_kind(row)](row),
-        devices=int(row.shape.get("devices", 1)),
+        devices=int(_size(row, "devices")) if row.kind == "all_reduce" else 1,
         limit_w=float(row.power_limit_w or enforced or accelerator.tdp.value),
         weight=weight * (THROTTLED_WEIGHT if throttled else 1.0),
         throttled=throttled,
@@ -178,7 +186,10 @@ def _log_sd(row: Row) -> float:
 
 
 def _size(row: Row, name: str) -> float:
-    return float(row.shape[name])
+    value = row.shape.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise CalibrationError(f"row {row.key}: {name} must be a whole number above 0, got {shown(value)}")
+    return float(value)
 
 
 def _simple(row: Row) -> tuple[Operation, ...]:
@@ -218,6 +229,8 @@ def _prefill(row: Row) -> tuple[Operation, ...]:
 def _reduced(row: Row) -> tuple[Operation, ...]:
     """Return an all-reduce; the row's bytes are what a ring sends, ``2 (n - 1) / n`` times each device's own."""
     devices = _size(row, "devices")
+    if devices < 2.0:  # noqa: PLR2004 -- one has nothing to reduce
+        raise CalibrationError(f"row {row.key}: devices must be at least 2, got {devices:g}")
     payload = {ONE: row.bytes * devices / (2.0 * (devices - 1.0))}
     return (Operation("reduce", "collective", 1.0, {}, {}, {}, collective="all_reduce", axis="tensor", payload=payload),)
 

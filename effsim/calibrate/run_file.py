@@ -20,7 +20,7 @@ import numpy as np
 from effsim import catalog
 from effsim.bench.run_file import Run, read_run
 from effsim.calibrate import kernel_fit
-from effsim.calibrate.bench_rows import Reading, Readings, predictor, readings
+from effsim.calibrate.bench_rows import Reading, Readings, number_of, predictor, readings
 from effsim.calibrate.least_squares import NOISE_FLOOR, NORMAL_MAD, Data, Posterior, Vector, correlation_of, posterior
 from effsim.cost.collectives import Fabric
 from effsim.cost.deployment import fabric_of
@@ -127,10 +127,11 @@ def accelerator_of(files: Sequence[RunFile], given: str | None = None) -> Accele
 
 def _checked(accelerator: Accelerator, one: RunFile) -> Accelerator:
     """Refuse a data sheet of another kind of device, or of a processor of which the run used less than half."""
-    is_cpu = one.run.device.get("kind") == "cpu"
+    kind = one.run.device.get("kind")
+    is_cpu = kind == "cpu"
     if is_cpu != (accelerator.device_class == "cpu"):
-        raise CalibrationError(f"--accelerator: {accelerator.name} is a {accelerator.device_class}, but {one.path} was measured on a {one.run.device['kind']}")
-    used, whole = int(one.run.device.get("compute_units", 0)), accelerator.compute_units
+        raise CalibrationError(f"--accelerator: {accelerator.name} is a {accelerator.device_class}, but {one.path} was measured on a {kind}")
+    used, whole = number_of(one.run, "compute_units"), accelerator.compute_units
     if is_cpu and whole and used < WHOLE_CHIP * whole:
         raise CalibrationError(
             f"{one.path}: the run used {used} threads, but {accelerator.name} has {whole} cores, and its data sheet is of all of them; "

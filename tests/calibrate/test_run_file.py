@@ -317,3 +317,27 @@ def test_correlated_coefficients_are_held_together():
 
 def _started(prior, names, noise):
     return Posterior(names, {name: getattr(prior.median, name) for name in names}, {}, (), (noise,), prior)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "said"),
+    [
+        ("gemm", {"m": 8, "n": 8}, "row gemm bf16 m=8 n=8: k must be a whole number above 0, got None"),
+        ("gemm", {"m": 8, "n": "x", "k": 8}, "n must be a whole number above 0, got 'x'"),
+        ("all_reduce", {"elements": 2**20, "devices": 1}, "devices must be at least 2, got 1"),
+    ],
+)
+def test_rows_without_their_shape_are_refused(kind, shape, said):
+    row = dataclasses.replace(blank_run().rows[1], kind=kind, dtype="bf16", shape=shape, bytes=2.0**22)
+    with pytest.raises(CalibrationError, match=said):
+        readings(dataclasses.replace(blank_run(), rows=(row,)), H100)
+
+
+def test_a_row_of_a_kind_to_come_is_set_aside():
+    row = dataclasses.replace(blank_run().rows[1], kind="novel", shape={})
+    assert readings(dataclasses.replace(blank_run(), rows=(row,)), H100).aside == {bench_rows.STRANGE: 1}
+
+
+def test_the_device_facts_may_be_absent():
+    run = dataclasses.replace(blank_run(), device={"kind": "cuda", "model": "NVIDIA H100 80GB HBM3", "cache_bytes": "much"})
+    assert readings(run, H100).fitted
