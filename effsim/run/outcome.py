@@ -12,8 +12,9 @@ from effsim.run.cluster import simulate_cluster
 from effsim.run.doubt import Shift, notes, shifts
 from effsim.run.machines import account, site_of
 from effsim.run.metrics import Ends, Values, per_output_token, site_values
-from effsim.run.serving import Progress, RunResult, simulate_at
+from effsim.run.serving import Keep, Progress, RunResult, simulate_at
 from effsim.run.training import estimate, run_use, training_values
+from effsim.sim.result import SimulationResult
 from effsim.specs.scenario import Scenario
 
 
@@ -28,8 +29,9 @@ class Outcome:
         infeasible: Why there are no values.
         notes: What a reader must know beside the numbers.
         summary: The run in full.
-        requests: One row per request, where there are requests.
+        requests: One row per request, where there are requests and they were asked for.
         power: Power over time, likewise.
+        simulation: What the simulator of serving returned, likewise.
     """
 
     values: Values = field(default_factory=dict)
@@ -40,28 +42,39 @@ class Outcome:
     summary: Mapping[str, Any] = field(default_factory=dict)
     requests: pd.DataFrame | None = None
     power: pd.DataFrame | None = None
+    simulation: SimulationResult | None = None
 
 
-def evaluate(scenario: Scenario, end: int = 0, progress: Progress | None = None) -> Outcome:
+def evaluate(scenario: Scenario, end: int = 0, progress: Progress | None = None, keep: Keep | None = None) -> Outcome:
     """Return the outcome of a variant at the median (0), or at the fast (-1) or slow (1) end of the interval of time.
+
+    Args:
+        scenario: The variant.
+        end: Which of the three.
+        progress: Called now and then with (requests done, requests in all).
+        keep: Give tables and what else it names along with the values; None: values and summary alone.
 
     Raises:
         SpecError: A mistake in the scenario; what physics forbids is an outcome.
     """
     try:
         if scenario.kind == "serving":
-            return _serving(scenario, simulate_at(scenario, end, progress))
+            return _serving(scenario, simulate_at(scenario, end, progress, keep), tables=keep is not None)
         return _training(scenario) if scenario.cluster is None else _cluster(scenario, progress)
     except InfeasibleError as error:
         return Outcome(infeasible=str(error))
 
 
-def _serving(scenario: Scenario, result: RunResult) -> Outcome:
+def _serving(scenario: Scenario, result: RunResult, *, tables: bool) -> Outcome:
     def at(power_end: int, shift: Shift | None = None) -> dict[str, float | None]:
         return _serving_values(scenario, result, power_end, shift)
 
     summary, site = result.summary, site_of(scenario)
     said = [f"{count:,} requests dropped: {reason}" for reason, count in summary["requests"]["dropped_by_reason"].items()]
+    if summary["operation"] is not None and summary["operation"]["over_budget_s"]:
+        said.append(
+            f"power above its budget for {summary['operation']['over_budget_s']:g} s, by {summary['operation']['over_budget_j'] / 3.6e6:.3g} kWh in all"
+        )
     for name, one in summary["slo"]["objectives"].items():
         if one["met"] is False:
             said.append(f"misses {name} of {one['limit_s']:g} s: {one['value_s']:.3g} s")
@@ -71,8 +84,9 @@ def _serving(scenario: Scenario, result: RunResult) -> Outcome:
         provenance=weakest(group.provenance for group in result.groups),
         notes=(*said, *notes(result.uses, site)),
         summary=result.to_dict(),
-        requests=result.requests,
-        power=result.power,
+        requests=result.requests if tables else None,
+        power=result.power if tables else None,
+        simulation=result.simulation if tables else None,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from effsim.errors import EffSimError
 from effsim.run.outcome import Outcome, evaluate
+from effsim.run.serving import Keep
 from effsim.specs.scenario import Scenario
 
 POLL_S: Final = 0.2
@@ -18,11 +19,12 @@ _shared: dict[str, Any] = {}
 
 
 class Job(NamedTuple):
-    """One run: the variant's name, its scenario, and which end of the interval of time."""
+    """One run: the variant's name, its scenario, which end of the interval of time, and what is to be kept beside the values."""
 
     name: str
     scenario: Scenario
     end: int
+    keep: Keep | None = None
 
 
 class _Stopped(Exception):  # noqa: N818 -- no error: the user has interrupted the run
@@ -96,7 +98,7 @@ def _in_place(jobs: Sequence[Job], index: int, progress: Progress | None) -> Out
 
 def _run(job: Job, report: Callable[[int, int], None]) -> Outcome:
     try:
-        return evaluate(job.scenario, job.end, report)
+        return evaluate(job.scenario, job.end, report, job.keep)
     except EffSimError as error:
         # A plain message travels between processes; the classes with more arguments do not.
         raise EffSimError(str(error) if job.name == "base" else f"what-if {job.name!r}: {error}") from None

@@ -1,18 +1,19 @@
 """A scenario's base beside its what-ifs: every variant under the same requests, at the median and at the ends of what is not known."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from effsim._version import __version__
 from effsim.results import ScenarioReport, Variant, weakest
-from effsim.run.folder import require_writable, write_folder
+from effsim.run.folder import REQUESTS_PARQUET, Export, require_writable, write_folder
 from effsim.run.machines import resolve_node
 from effsim.run.metrics import Ends, Words, differences, labels, quantities
 from effsim.run.names import check_names, engine_of
 from effsim.run.outcome import Outcome
 from effsim.run.pool import Job, run_jobs
-from effsim.run.serving import limited
+from effsim.run.serving import Keep, limited
 from effsim.specs import loading
 from effsim.specs.model import Mlp
 from effsim.specs.models import model
@@ -31,12 +32,16 @@ class Settings(NamedTuple):
 
     Args:
         output: Folder for the resolved scenario, summary, requests, time series and metadata of the base.
+        exports: What else is written there of a serving run.
+        most_legs: Legs of replicas that an export may show.
         limit: Only the first requests.
         intervals: Simulate also the fast and the slow end of the interval of time.
         workers: Processes; None: one per core.
     """
 
     output: Path | None = None
+    exports: tuple[Export, ...] = ()
+    most_legs: int = 0
     limit: int | None = None
     intervals: bool = True
     workers: int | None = None
@@ -63,7 +68,8 @@ def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | N
     if settings.output is not None:
         require_writable(settings.output, "--output")
     ends = (MEDIAN, FAST, SLOW) if settings.intervals and whole.kind == "serving" else (MEDIAN,)
-    jobs = [Job(name, variant, end) for name, variant in named for end in ends]
+    keep = None if settings.output is None else Keep(settings.most_legs, settings.output / REQUESTS_PARQUET)
+    jobs = [Job(name, variant, end, keep if not place and end == MEDIAN else None) for place, (name, variant) in enumerate(named) for end in ends]
     outcomes = run_jobs(jobs, settings.workers, progress)
     runs = [outcomes[index * len(ends) : (index + 1) * len(ends)] for index in range(len(named))]
     columns = [_column(whole, index, runs, settings) for index in range(len(named))]
@@ -77,7 +83,8 @@ def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | N
         metadata=_metadata(whole, base, outcomes),
     )
     if settings.output is not None:
-        write_folder(settings.output, whole, report, base)
+        missing = write_folder(settings.output, whole, report, base, settings.exports)
+        report = replace(report, metadata={**report.metadata, "not_written": missing}) if missing else report
     return report
 
 

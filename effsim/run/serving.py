@@ -3,9 +3,10 @@
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ from effsim._version import __version__
 from effsim.errors import SpecError
 from effsim.results import Result, plain, weakest
 from effsim.run.machines import Account, Group, account, groups_of, site_of, uses_of
-from effsim.sim.log import Distribution
+from effsim.run.request_log import RequestFile
+from effsim.run.vllm_names import vllm_names
+from effsim.sim.log import Distribution, Sink
 from effsim.sim.result import SimulationResult
 from effsim.sim.serving import ServingOptions, simulate_serving
 from effsim.site.account import Use
@@ -28,6 +31,20 @@ Progress = Callable[[int, int], None]
 PERCENTILES: Final = (50, 90, 95, 99)
 LATENCIES: Final = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_latency_s"}
 """Name in objectives and summaries -> column of the requests."""
+MAX_KEPT: Final = 1_000_000
+"""Requests of which every one is kept; of more there are distributions, and a file where one is asked for."""
+
+
+class Keep(NamedTuple):
+    """What a run keeps beside its summary and tables.
+
+    Args:
+        most_legs: So many legs of the replicas, for a trace; 0: none.
+        requests_file: Where requests go that are too many to be kept; None: nowhere.
+    """
+
+    most_legs: int = 0
+    requests_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,10 +53,11 @@ class RunResult(Result):
 
     Args:
         summary: Counts, latencies, throughput, energy by part and scope, power, carbon, water, cost, utilisation.
-        requests: One row per request.
+        requests: One row per request; none where they are more than :data:`MAX_KEPT`.
         power: Means over time bins; power times ``duration_s`` sums to the joules of the summary.
         uses: How each group of machines was used.
         groups: The resolved fleet.
+        simulation: What the simulator returned.
     """
 
     summary: Mapping[str, Any]
@@ -47,6 +65,7 @@ class RunResult(Result):
     power: pd.DataFrame
     uses: tuple[Use, ...]
     groups: tuple[Group, ...]
+    simulation: SimulationResult
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary; the tables are in ``requests`` and ``power``."""
@@ -82,25 +101,19 @@ def limited(scenario: Scenario, limit: int | None) -> Scenario:
     return changed.model_copy(update={"what_if": scenario.what_if})
 
 
-def simulate_at(scenario: Scenario, end: int, progress: Progress | None = None) -> RunResult:
+def simulate_at(scenario: Scenario, end: int, progress: Progress | None = None, keep: Keep | None = None) -> RunResult:
     """Return one run at the median (0) or at the fast (-1) or slow (1) end of the interval of time."""
     if scenario.kind != "serving":
         raise SpecError(f"{scenario.name}: only serving scenarios are simulated request by request; `effsim run` answers those of kind {scenario.kind}")
     trace = requests_of(scenario)
     groups = groups_of(scenario, trace, end)
     site = site_of(scenario)
-    arrivals = None if scenario.workload is None else scenario.workload.arrivals
-    options = ServingOptions(
-        router=scenario.router,
-        concurrency=None if arrivals is None else arrivals.concurrency,
-        pue=1.0 if site is None else site.pue.value,
-        limits=limits_of(scenario),
-        operation=scenario.operation,
-        units=tuple(group.unit for group in groups for _ in range(group.machines.replicas)),
-        seed=scenario.seed,
-    )
     setups = [group.setup for group in groups for _ in range(group.machines.replicas)]
-    result = simulate_serving(trace, setups, options, progress)
+    keep = keep or Keep()
+    kept = len(trace) <= MAX_KEPT
+    with nullcontext() if kept or keep.requests_file is None else RequestFile(keep.requests_file) as sink:
+        options = options_of(scenario, groups, keep_requests=kept, sink=sink, most_legs=keep.most_legs)
+        result = simulate_serving(trace, setups, options, progress)
     uses = uses_of(groups, result.replicas, result.makespan_s)
     totals = account(scenario, uses)
     return RunResult(
@@ -109,6 +122,25 @@ def simulate_at(scenario: Scenario, end: int, progress: Progress | None = None) 
         power=_power(result, totals, has_site=site is not None),
         uses=uses,
         groups=groups,
+        simulation=result,
+    )
+
+
+def options_of(scenario: Scenario, groups: Sequence[Group], *, keep_requests: bool = True, sink: Sink | None = None, most_legs: int = 0) -> ServingOptions:
+    """Return the settings of a run that belong to no replica."""
+    site = site_of(scenario)
+    arrivals = None if scenario.workload is None else scenario.workload.arrivals
+    return ServingOptions(
+        router=scenario.router,
+        concurrency=None if arrivals is None else arrivals.concurrency,
+        pue=1.0 if site is None else site.pue.value,
+        limits=limits_of(scenario),
+        operation=scenario.operation,
+        units=tuple(group.unit for group in groups for _ in range(group.machines.replicas)),
+        seed=scenario.seed,
+        keep_requests=keep_requests,
+        sink=sink,
+        most_legs=most_legs,
     )
 
 
@@ -164,6 +196,7 @@ def latencies(result: SimulationResult) -> dict[str, dict[str, float | None]]:
     columns = {**LATENCIES, "queue": "queue_s"}
     found = {name: _quantiles(getattr(result.requests, column), result.latency[column]) for name, column in columns.items()}
     itl = {f"p{share}_s": result.inter_token.quantile_s(share / 100.0) for share in PERCENTILES}
+    itl = {"mean_s": result.inter_token.mean_s(), **itl}
     return {**found, "itl": {key: value if np.isfinite(value) else None for key, value in itl.items()}}
 
 
@@ -203,8 +236,11 @@ def _summary(scenario: Scenario, trace: Trace, groups: Sequence[Group], result: 
             "requests_per_s": counts.completed / span_s,
             "prompt_tokens_per_s": counts.prompt_tokens / span_s,
             "output_tokens_per_s": counts.output_tokens / span_s,
+            "total_tokens_per_s": (counts.prompt_tokens + counts.output_tokens) / span_s,
+            "goodput_requests_per_s": counts.within_limits / span_s if limits_of(scenario) else None,
         },
         "latency": found,
+        "vllm_bench": vllm_names(counts, span_s, found, has_limits=bool(limits_of(scenario))),
         "slo": _slo(scenario, found, attainment(scenario, result)),
         "energy": {**{f"accelerator_{part}": getattr(result.energy, part) for part in type(result.energy).__slots__}, **totals.energy.to_dict()},
         **money_and_matter(totals, counts.output_tokens, counts.prompt_tokens),

@@ -6,6 +6,7 @@ from typing import Final
 
 from effsim.errors import SpecError
 from effsim.sim.decode import DecodeCosts
+from effsim.sim.legs import LegLog
 from effsim.sim.log import RequestLog
 from effsim.sim.options import Progress, ServingOptions
 from effsim.sim.recorder import Recorder
@@ -32,6 +33,9 @@ class Cluster:
         self.requests, self.seed = requests, options.seed
         self.log = RequestLog(keep=options.keep_requests, limits=options.limits, sink=options.sink)
         self.recorder = Recorder(options.bin_s, options.max_bins, self._finished())
+        self.legs = LegLog(options.most_legs) if options.most_legs else None
+        if self.legs is not None:
+            self.recorder.on_leg = self.legs.add
         self.route = policy("route", options.router)
         self.reads_replicas = reads_replicas(options.router)
         costs = {id(setup.step_model): DecodeCosts(setup.step_model) for setup in setups}

@@ -28,8 +28,8 @@ class Decoding(Meter):
     """
 
     __slots__ = (
-        "_ahead", "_block_size", "_cached_tokens", "_cost", "_costs", "_count", "_decoded_s", "_decoding", "_ending", "_even", "_filling", "_first_s",
-        "_growth", "_growth_s", "_iteration", "_keys", "_leg", "_needs", "_paused", "_per_sequence", "_piece", "_serial", "_speculation", "_step",
+        "_ahead", "_block_size", "_cached_tokens", "_cost", "_costs", "_count", "_decoded_s", "_decoding", "_ending", "_even", "_fading", "_filling",
+        "_first_s", "_growth", "_growth_s", "_iteration", "_keys", "_leg", "_needs", "_paused", "_per_sequence", "_piece", "_serial", "_speculation", "_step",
         "_stepwise", "_token_j", "_window", "cache", "end_s", "free_blocks", "index", "kv_blocks",
     )  # fmt: skip
 
@@ -43,7 +43,7 @@ class Decoding(Meter):
         self._speculation = setup.speculation
         self._block_size, self._per_sequence, self._window = setup.block_size, setup.tokens_per_sequence, setup.step_model.longest_window
         self._even = setup.speculation is None and not setup.step_model.windowed_cache
-        self._leg, self._stepwise, self._paused = IDLE, False, False
+        self._leg, self._stepwise, self._paused, self._fading = IDLE, False, False, False
         self._count, self._cost = 0, (0.0, 0.0, 0.0, 0.0, 0.0)
         self._piece: Piece | None = None
         self._first_s = self._growth_s = self._token_j = 0.0
@@ -55,6 +55,16 @@ class Decoding(Meter):
         self._needs = [0] * (2 * self._block_size)
         self._filling: InFlight | None = None
 
+    @property
+    def leg(self) -> int:
+        """What is under way: one of the constants above."""
+        return self._leg
+
+    @property
+    def start_s(self) -> float:
+        """When it began."""
+        return self._start_s
+
     def _begin_decoding(self, now_s: float) -> bool:
         """Begin as many iterations as the batch and the blocks last; False where they have to be looked at one by one."""
         decoding, iteration = self._decoding, self._iteration
@@ -63,6 +73,8 @@ class Decoding(Meter):
             count = self._iterations_of_blocks(count)
         if count == 0 or decoding * self._per_sequence > self.setup.max_num_batched_tokens:
             return False
+        if self._fading:  # what the head of the queue would find may be taken: look again after each iteration
+            count, self._fading = 1, False
         keys, growth = self._keys, self._growth
         piece = self._costs.piece(decoding, keys)
         self._leg, self._count = DECODING, count

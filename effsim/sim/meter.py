@@ -84,6 +84,8 @@ class Meter:
             used[place] += blocks * length_s
         else:
             bins.add(start_s, now_s, (energy_j, (energy_j + host_j) / efficiency, len(self.members) * length_s, waiting_s, blocks * length_s))
+        if self._record.on_leg is not None:
+            self._record.on_leg(self, now_s, count, energy_j)
         return energy_j
 
     def account_idle(self, now_s: float) -> None:

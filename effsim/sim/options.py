@@ -27,6 +27,7 @@ class ServingOptions:
         keep_requests: Keep one row per request; else distributions and sums alone, so that memory does not grow with requests.
         limits: Latency (a column of the requests) -> limit [s]; requests that keep all of them are counted.
         sink: Called with blocks of columns of completed requests.
+        most_legs: Keep what the replicas did when, up to so many legs of them; 0: nothing of it.
         operation: Admission, autoscaling, failures, maintenance, power budget.
         units: One per replica, in their order; empty: each serves whole requests and is on from the start.
         seed: Of the random streams of failures and of routers.
@@ -40,6 +41,7 @@ class ServingOptions:
     keep_requests: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
     sink: Sink | None = None
+    most_legs: int = 0
     operation: Operation = field(default_factory=Operation)
     units: tuple[Unit, ...] = ()
     seed: int = 0

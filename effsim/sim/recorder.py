@@ -1,8 +1,8 @@
 """What a run leaves behind with bounded memory: sums in time bins, a histogram of latencies."""
 
 import math
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,26 @@ class Histogram:
         found = np.bincount(np.minimum(places.astype(np.int64), len(self.counts) - 1), minlength=len(self.counts))
         self.counts = [a + b for a, b in zip(self.counts, found.tolist(), strict=True)]
 
+    def mean_s(self) -> float:
+        """Return the mean of the counted durations, each at the middle of its bin, so exact within 0.3 % [s]; NaN where none was counted."""
+        counts = np.array(self.counts)
+        total = int(counts.sum())
+        edges_s = self._LOWEST_S * 10.0 ** (np.arange(counts.size + 1) / self._PER_DECADE)
+        return float(counts @ (0.5 * (edges_s[1:] + edges_s[:-1]))) / total if total else math.nan
+
+    def counts_up_to(self, limits_s: Sequence[float]) -> list[int]:
+        """Return how many durations end in bins up to each limit; a bin that a limit divides counts where its middle lies.
+
+        >>> histogram = Histogram()
+        >>> histogram.add(0.02, 99); histogram.add(5.0)
+        >>> histogram.counts_up_to((0.01, 1.0, 10.0))
+        [0, 99, 100]
+        """
+        cumulated = np.concatenate(([0], np.cumsum(self.counts)))
+        places = np.log10(np.maximum(limits_s, self._LOWEST_S) / self._LOWEST_S) * self._PER_DECADE
+        found: list[int] = cumulated[np.minimum(np.rint(places).astype(np.int64), len(self.counts))].tolist()
+        return found
+
     def quantile_s(self, share: float) -> float:
         """Return the duration that a share of the counted ones does not exceed [s]; NaN where none was counted.
 
@@ -124,11 +144,16 @@ class Histogram:
 
 
 class Recorder:
-    """What all replicas of a run write to; channels: accelerator J, server J above its floor, and s × running, waiting, KV blocks."""
+    """What all replicas of a run write to; channels: accelerator J, server J above its floor, and s × running, waiting, KV blocks.
 
-    __slots__ = ("bins", "finished", "inter_token")
+    Attributes:
+        on_leg: Called at the end of each leg with the replica, the time [s], its iterations and its energy [J].
+    """
+
+    __slots__ = ("bins", "finished", "inter_token", "on_leg")
 
     def __init__(self, bin_s: float, max_bins: int, finished: Callable[[InFlight], None]) -> None:
         self.bins = TimeBins(bin_s, 5, max_bins)
         self.inter_token = Histogram()
         self.finished = finished
+        self.on_leg: Callable[[Any, float, int, float], None] | None = None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from effsim.sim.control.fleet import LOADING, OFF
 from effsim.sim.control.report import OperationReport
+from effsim.sim.legs import Legs
 from effsim.sim.log import COLUMNS, LATENCIES, Distribution, RequestLog
 from effsim.sim.meter import IDLE
 from effsim.sim.recorder import Histogram, Recorder
@@ -134,6 +135,7 @@ class SimulationResult:
     ``server_j`` adds hosts, fans and the loss of power supplies, ``site_j`` is that times PUE. ``inter_token`` counts the
     time between consecutive output tokens of a request, ``latency`` holds the distribution of each latency. ``requests`` is
     without rows where the run did not keep them. ``operation`` is what the control of the cluster did; None without any.
+    ``legs`` is what the replicas did when; None where it was not asked for.
     """
 
     requests: RequestColumns
@@ -147,6 +149,7 @@ class SimulationResult:
     latency: Mapping[str, Distribution]
     makespan_s: float
     operation: OperationReport | None = None
+    legs: Legs | None = None
 
 
 def collect(

@@ -7,6 +7,7 @@ than arrivals, :mod:`effsim.sim.control` plays it.
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import simpy
@@ -60,4 +61,5 @@ def simulate_serving(
         progress(cluster.log.completed + len(cluster.dropped), len(requests))
     report = None if operated is None else operated.report()
     reasons = Counter(reason for _, reason in cluster.dropped.values())
-    return collect(cluster.log, cluster.dropped, reasons, cluster.replicas, cluster.recorder, (end_s, options.pue), report)
+    result = collect(cluster.log, cluster.dropped, reasons, cluster.replicas, cluster.recorder, (end_s, options.pue), report)
+    return result if cluster.legs is None else replace(result, legs=cluster.legs.legs())
