@@ -59,6 +59,7 @@ DIMENSIONLESS = {
     "value", "low", "high",  # the unit stands beside them, in a field of its own
     "log_sd", "discrepancy",  # of a natural logarithm
     "level",  # of confidence
+    "keys",  # read by attention: a mean or a sum of even growth may be a fraction
     "batch", "times", "weights", "expert_weights", "layer_weights", "trained", "parameters",  # counts that may be fractions: sequences, repetitions, weights
     "amax_reads",  # times that a tensor is read, an average
     "nodes", "readers",  # counts that are fractions where a node is shared

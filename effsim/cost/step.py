@@ -16,13 +16,11 @@ from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.device import MIN_CLOCK
 from effsim.cost.evaluate import CostTable, operation_costs
 from effsim.cost.kernels import TINY, launched, overlap, throttle_one
-from effsim.cost.memory import require_weights
+from effsim.cost.kv_capacity import cache_unit_bytes, kv_capacity_tokens
 from effsim.cost.serving import estimate_load
-from effsim.errors import InfeasibleError
 from effsim.results import Provenance
-from effsim.units import BYTES_PER_GIB
 from effsim.workload.features import Feature, distinct_experts
-from effsim.workload.operations import Array, CacheLayer, Parallelism
+from effsim.workload.operations import Array, Parallelism
 
 TYPICAL_BATCH, TYPICAL_PROMPT, TYPICAL_OUTPUT = 32.0, 1024.0, 256.0
 _INDEX = {"tokens": 0, "distinct_experts": 0, "logit_rows": 1, "decode_seqs": 2, "prefill_tokens": 3}
@@ -53,6 +51,8 @@ class ServingStep:
     Attributes:
         num_accelerators: Of the replica.
         kv_capacity_tokens: Tokens that the KV cache holds.
+        cache_bytes: Left for it on each device [bytes]; ``weights_bytes`` are taken, ``cache_unit_bytes`` one token takes.
+        data_parallel: Copies of the attention.
         longest_window: Tokens that the widest attention window keeps; 0: no layer has one; infinite: some layer attends in chunks.
         windowed_cache: Some layer's cache drops what has left its window.
         idle_power_w: Of all accelerators when nothing runs [W].
@@ -61,16 +61,18 @@ class ServingStep:
     """
 
     __slots__ = (
-        "_asynchronous", "_attention", "_cache", "_cache_unit", "_captured", "_chunked_s", "_clock", "_data", "_decode_sums", "_device_w", "_eager_s",
-        "_floor", "_host_s", "_lists", "_pair", "_prefill_sums", "_ranks", "_scale", "_softness", "_stages", "idle_power_w", "kv_capacity_tokens",
-        "longest_window", "num_accelerators", "power_log_sd", "provenance", "time_log_sd", "windowed_cache",
+        "_asynchronous", "_attention", "_cache", "_captured", "_chunked_s", "_clock", "_decode_sums", "_device_w", "_eager_s", "_floor", "_host_s",
+        "_lists", "_pair", "_prefill_sums", "_queries", "_ranks", "_scale", "_softness", "_stages", "cache_bytes", "cache_unit_bytes", "data_parallel",
+        "idle_power_w", "kv_capacity_tokens", "longest_window", "num_accelerators", "power_log_sd", "provenance", "time_log_sd", "weights_bytes",
+        "windowed_cache",
     )  # fmt: skip
 
-    def __init__(self, deployment: Deployment, sizes: tuple[int, int], factors: tuple[float, float]) -> None:
-        """Build the tables for up to ``sizes`` = (tokens, sequences) per iteration."""
+    def __init__(self, deployment: Deployment, sizes: tuple[int, int], factors: tuple[float, float], queries: int = 1) -> None:
+        """Build the tables for up to ``sizes`` = (tokens, sequences) per iteration, in which each decoding sequence has so many ``queries``."""
         costs = deployment.costs(deployment.prior.median)
         device, engine, c = costs.device, deployment.engine, deployment.prior.median
-        self._lists, self._attention = _tables(costs, sizes)
+        self._queries = queries
+        self._lists, self._attention = _tables(costs, sizes if queries == 1 else (sizes[0] + sizes[1] * queries, sizes[1] * queries))
         self._decode_sums = tuple({a.keys for a in self._attention if a.keys.kind == "decode_keys"})
         self.windowed_cache = any(layer.max_tokens for layer in deployment.table.cache)
         self.longest_window: float = max((math.inf if f.chunk else float(f.window) for f in self._decode_sums), default=0.0)
@@ -81,18 +83,20 @@ class ServingStep:
         self._asynchronous, self._chunked_s = engine.async_scheduling, costs.chunked_s
         self._eager_s = 0.0 if engine.max_captured_tokens is None else costs.eager_s
         self._captured: float = math.inf if engine.max_captured_tokens is None else engine.max_captured_tokens
-        self._cache, self._cache_unit = deployment.table.cache, cache_unit_bytes(deployment.table.cache)
-        self._data = deployment.parallelism.data
+        self._cache, self.cache_unit_bytes = deployment.table.cache, cache_unit_bytes(deployment.table.cache)
+        self.data_parallel = deployment.parallelism.data
         self._stages, self._ranks = deployment.parallelism.pipeline, float(deployment.parallelism.accelerators)
         self._scale = factors
-        self._pair = _plain_pair(self._attention) if self._stages == self._data == 1 else None
+        self._pair = _plain_pair(self._attention) if self._stages == self.data_parallel == 1 else None
         self.num_accelerators = deployment.parallelism.accelerators
         self.kv_capacity_tokens = kv_capacity_tokens(deployment)
+        memory = deployment.serving_memory()
+        self.cache_bytes, self.weights_bytes = memory.cache_bytes, memory.weights_bytes
         self.idle_power_w = self._ranks * device.idle_w * factors[1]
         self.time_log_sd, self.power_log_sd = 0.0, 0.0
         self.provenance: Provenance = deployment.prior.provenance
 
-    def step(self, decode_contexts: Sequence[int], chunks: Sequence[tuple[int, int]]) -> Row:
+    def step(self, decode_contexts: Sequence[float], chunks: Sequence[tuple[int, int]]) -> Row:
         """Return time [s] and the static, core, memory and link energy [J] of one iteration, all accelerators of the replica.
 
         Data-parallel ranks run in lockstep on even shares of the sequences.
@@ -127,10 +131,10 @@ class ServingStep:
         prefill = 0
         for new, _ in chunks:
             prefill += new
-        seqs = decoding + len(chunks)
+        seqs, queries = decoding + len(chunks), decoding * self._queries
         micro = min(self._stages, seqs) if self._stages > 1 else 1
-        parts = micro * self._data
-        counts = (decoding + prefill, seqs, decoding, prefill)
+        parts = micro * self.data_parallel
+        counts = (queries + prefill, queries + len(chunks), queries, prefill)
         time_s = core_s = core_j = memory_j = link_j = 0.0
         for values, count in zip(self._lists, counts, strict=True):
             if values and count:
@@ -146,7 +150,8 @@ class ServingStep:
         for kernel in self._attention:
             if kernel.keys not in sums:
                 continue
-            a, pairs, keys = (decoding if kernel.decode else prefill) / parts, sums[kernel.pairs] / parts, sums[kernel.keys] / parts
+            a, pairs, keys = (queries if kernel.decode else prefill) / parts, sums[kernel.pairs] / parts, sums[kernel.keys] / parts
+            pairs *= self._queries if kernel.decode else 1
             compute_s = kernel.compute_s * pairs + kernel.item_s * a
             traffic_s = kernel.memory_s[0] * a + kernel.memory_s[1] * keys + kernel.memory_s[2] * pairs
             busy_s, bound_s = overlap(compute_s, traffic_s, self._softness)
@@ -154,10 +159,10 @@ class ServingStep:
             core_s += kernel.times * bound_s
             core_j += kernel.core_j * pairs + kernel.busy_w * kernel.times * busy_s
             memory_j += kernel.memory_w * traffic_s
-        if prefill or decoding > self._captured * parts:
+        if prefill or queries > self._captured * parts:
             time_s = launched(time_s, self._eager_s)
         time_s += self._chunked_s
-        host_s = self._host_s[0] + self._host_s[1] * seqs / self._data
+        host_s = self._host_s[0] + self._host_s[1] * seqs / self.data_parallel
         time_s = max(time_s, host_s) if self._asynchronous else time_s + host_s
         return self._powered((time_s, core_s, core_j, memory_j, link_j), micro / self._stages)
 
@@ -169,10 +174,9 @@ class ServingStep:
             prefill += new
             twice_pairs += new * (before + end + 1)
             read += end
-        seqs = decoding + len(chunks)
-        time_s, core_s, core_j, memory_j, link_j = self._lists[0][decoding + prefill]
-        softness, pairs, kept, count = 4.0 * self._softness, keys, keys, decoding
-        for values, here in ((self._lists[1], seqs), (self._lists[2], decoding), (self._lists[3], prefill)):
+        count, prompts = decoding * self._queries, len(chunks)
+        time_s, core_s, core_j, memory_j, link_j = self._lists[0][count + prefill]
+        for values, here in ((self._lists[1], count + prompts), (self._lists[2], count), (self._lists[3], prefill)):
             if values and here:
                 row = values[here]
                 time_s += row[0]
@@ -180,6 +184,8 @@ class ServingStep:
                 core_j += row[2]
                 memory_j += row[3]
                 link_j += row[4]
+        launches = prefill or count > self._captured
+        softness, pairs, kept = 4.0 * self._softness, keys * self._queries, keys
         for pair_s, item_s, count_s, key_s, more_s, fixed_s, times, pair_j, busy_w, memory_w in pair:
             if count:
                 compute_s = pair_s * pairs + item_s * count
@@ -192,11 +198,16 @@ class ServingStep:
                 core_j += pair_j * pairs + busy_w * busy_s
                 memory_j += memory_w * traffic_s
             pairs, kept, count = 0.5 * twice_pairs, read, prefill
-        if prefill or decoding > self._captured:
+        if launches:
             time_s = launched(time_s, self._eager_s)
-        host_s = self._host_s[0] + self._host_s[1] * seqs
+        host_s = self._host_s[0] + self._host_s[1] * (decoding + prompts)
         time_s = max(time_s, host_s) if self._asynchronous else time_s + host_s
         return self._powered((time_s, core_s, core_j, memory_j, link_j), 1.0)
+
+    def without_host(self) -> "ServingStep":
+        """Return this model with iterations that wait for no host, as those of a draft within an iteration of another model."""
+        self._host_s = (0.0, 0.0)
+        return self
 
     def cached_tokens(self, tokens: int) -> int:
         """Return how much of ``kv_capacity_tokens`` a sequence of so many tokens takes: windowed layers and states take less or more."""
@@ -206,7 +217,7 @@ class ServingStep:
         for layer in self._cache:
             kept = min(tokens, layer.max_tokens) if layer.max_tokens else tokens
             total += layer.bytes_per_token * kept + layer.bytes_per_sequence
-        return math.ceil(total / self._cache_unit)
+        return math.ceil(total / self.cache_unit_bytes)
 
     def _powered(self, parts: Row, share: float) -> Row:
         time_s, core_s, core_j, memory_j, link_j = parts
@@ -227,7 +238,7 @@ def _plain_pair(kernels: tuple[_Attention, ...]) -> tuple[Plain, Plain] | None:
     return decode, prefill
 
 
-def _decode_keys(feature: Feature, contexts: Sequence[int]) -> float:
+def _decode_keys(feature: Feature, contexts: Sequence[float]) -> float:
     if feature.window:
         window = feature.window
         return float(sum([c if c < window else window for c in contexts]))
@@ -355,40 +366,18 @@ def serving_step_model(
         power_factor: Multiplies every power, likewise.
         typical: Batch, prompt and output tokens at which the doubt about time and power is evaluated.
         **settings: precision, kv_precision, engine, node, network, power_limit_w, memory_utilization, calibration: see
-            :class:`~effsim.cost.deployment.Settings`.
+            :class:`~effsim.cost.deployment.Settings`; and ``queries``, the tokens of each decoding sequence in an iteration, 1 unless drafts are
+            checked.
 
     Raises:
         SpecError: A name or setting is wrong.
         InfeasibleError: The weights do not fit, or no cache is left.
     """
+    queries = int(settings.pop("queries", 1))
     deployment = deploy(model, accelerator, parallelism, Settings(**settings))
-    step = ServingStep(deployment, (max_num_batched_tokens, max_num_seqs), (time_factor, power_factor))
+    step = ServingStep(deployment, (max_num_batched_tokens, max_num_seqs), (time_factor, power_factor), queries)
     taken = step.cached_tokens(round(typical[1] + typical[2]))
     batch = max(1.0, min(typical[0], step.kv_capacity_tokens / taken / parallelism.data))
     doubt = estimate_load(deployment, batch, typical[1], max(typical[2], 1.0), float(max_num_batched_tokens))
     step.time_log_sd, step.power_log_sd = float(doubt.relative_sd("tpot_s")), float(doubt.relative_sd("power_w"))
     return step
-
-
-def cache_unit_bytes(layers: tuple[CacheLayer, ...]) -> float:
-    """Return the bytes that one token takes on one device in layers that keep every token; of a model without any, a sequence's state."""
-    per_token = sum(layer.bytes_per_token for layer in layers)
-    return per_token or sum(layer.bytes_per_sequence for layer in layers) or 1.0
-
-
-def kv_capacity_tokens(deployment: Deployment) -> int:
-    """Return how many tokens the cache of a replica holds, each in :func:`cache_unit_bytes`, over all data-parallel ranks.
-
-    Raises:
-        InfeasibleError: The weights do not fit, or no cache is left.
-    """
-    memory = deployment.serving_memory()
-    require_weights(memory, deployment.model.name, deployment.accelerator.name, deployment.parallelism.tensor * deployment.parallelism.pipeline)
-    tokens = math.floor(memory.cache_bytes / cache_unit_bytes(deployment.table.cache)) * deployment.parallelism.data
-    if tokens < 1:
-        raise InfeasibleError(
-            f"no KV cache is left on {deployment.accelerator.name}: {memory.cache_bytes / BYTES_PER_GIB:.2f} GiB per device.",
-            "KV cache memory",
-            ("more ranks",),
-        )
-    return tokens

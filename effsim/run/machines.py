@@ -1,12 +1,14 @@
 """From a scenario's fleet to replicas with costs, and from what they used to the account of the site."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import NormalDist
 from typing import Any, Final
 
 from effsim.cost import step
+from effsim.cost.speculative import Draft, drafted
 from effsim.cost.step import TYPICAL_BATCH, ServingStep
 from effsim.errors import SpecError
 from effsim.results import Provenance
@@ -16,6 +18,7 @@ from effsim.run.operation import unit_of
 from effsim.sim.control.unit import Unit
 from effsim.sim.result import ReplicaStats
 from effsim.sim.setup import HostShare, ReplicaSetup
+from effsim.sim.speculation import Speculation
 from effsim.site.account import EnergyParts, Impact, MachineCost, Use, energy_parts, impact, machine_cost
 from effsim.specs import loading
 from effsim.specs.accelerator import Accelerator
@@ -100,8 +103,10 @@ def resolve_node(machines: Machines, accelerator: Accelerator) -> Node:
 def _group(scenario: Scenario, machines: Machines, typical: tuple[float, float, float], end: int) -> Group:
     accelerator = loading.accelerator(machines.accelerator)
     node = resolve_node(machines, accelerator)
-    engine = engine_of(scenario)
     options = scenario.engine
+    engine = engine_of(scenario)
+    if options.async_scheduling is not None:
+        engine = engine.model_copy(update={"async_scheduling": options.async_scheduling})
     own_seqs, own_tokens = engine.defaults_for(accelerator.memory.value, accelerator.name)
     max_num_seqs = options.max_num_seqs or own_seqs or MAX_NUM_SEQS
     max_tokens = options.max_num_batched_tokens or own_tokens or MAX_NUM_BATCHED_TOKENS
@@ -118,12 +123,17 @@ def _group(scenario: Scenario, machines: Machines, typical: tuple[float, float, 
         "typical": typical,
     }
     ranks = Parallelism(**machines.parallelism.model_dump())
-    model = step.serving_step_model(scenario.model, accelerator, ranks, **settings)
+    drafts = options.speculation
+    build: Callable[..., Any] = (
+        step.serving_step_model if drafts is None else partial(drafted, Draft(drafts.draft_tokens, drafts.draft_model, drafts.draft_share))
+    )
+    model = build(scenario.model, accelerator, ranks, **settings)
     time_log_sd, power_log_sd, provenance = model.time_log_sd, model.power_log_sd, model.provenance
     time_factor = math.exp(end * REACH * time_log_sd)
 
     def at(**changes: Any) -> ServingStep:
-        return step.serving_step_model(scenario.model, accelerator, ranks, **{**settings, **changes}, time_factor=time_factor)
+        made: ServingStep = build(scenario.model, accelerator, ranks, **{**settings, **changes}, time_factor=time_factor)
+        return made
 
     if end:
         model = at()
@@ -136,6 +146,11 @@ def _group(scenario: Scenario, machines: Machines, typical: tuple[float, float, 
         chunked_prefill=engine.chunked_prefill if options.chunked_prefill is None else options.chunked_prefill,
         scheduler=options.scheduler,
         host=_host_share(node, model.num_accelerators),
+        batching=options.batching,
+        long_prefill_tokens=options.long_prefill_tokens or 0,
+        prefix_caching=engine.prefix_caching if options.prefix_caching is None else options.prefix_caching,
+        prefix_hit_ratio=options.prefix_hit_ratio,
+        speculation=None if drafts is None else Speculation(drafts.draft_tokens, drafts.acceptance, scenario.seed),
     )
     unit = unit_of(scenario, machines, model, at)
     return Group(machines, accelerator, node, engine, setup, unit, time_log_sd, power_log_sd, provenance)

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from effsim.cost.deployment import Deployment, Settings, deploy, fabric_of
 from effsim.cost.device import MIN_CLOCK
-from effsim.cost.step import ServingStep, cache_unit_bytes
+from effsim.cost.kv_capacity import cache_unit_bytes
+from effsim.cost.step import ServingStep
 from effsim.errors import SpecError
 from effsim.run.names import engine_of
 from effsim.sim.control.unit import Link, Rung, Unit

@@ -104,9 +104,6 @@ class Replica(Decoding):
         if budget < 0 or free < 0:
             self._stepwise = True
             return False
-        if self.cache is not None:
-            self.cache.take(needs)
-            self._ahead = needs
         batch: Batch = []
         if filling is not None:
             new = self.setup.share(filling, budget)
@@ -117,10 +114,13 @@ class Replica(Decoding):
             free -= blocks
             budget -= new
             filling.blocks += blocks
-            if self.cache is not None:
-                self.cache.take(blocks)
-                self.cache.fill(filling, filling.computed + new)
             batch.append((filling, new))
+        if self.cache is not None:
+            self._ahead = needs
+            self.cache.take(needs)
+            for request, new in batch:
+                self.cache.take(blocks)
+                self.cache.fill(request, request.computed + new)
         if self.waiting and budget > 0 and len(self.members) < self._most_seqs and not (self._static and self.members):
             free, budget = self._admit(batch, free, budget, now_s)
         if not batch:
@@ -149,6 +149,7 @@ class Replica(Decoding):
                 new = min(budget, most)
             blocks = -(-cached_tokens(hit + new) // size) - found.blocks
             if blocks + found.free > free or (hit + new < request.remaining and not setup.chunked_prefill):
+                self._fading = found.blocks > 0
                 break
             if place:
                 del waiting[place]

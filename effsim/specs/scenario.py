@@ -48,6 +48,24 @@ class Machines(Spec):
         return self.replicas * self.parallelism.accelerators
 
 
+class SpeculationOptions(Spec):
+    """Drafts: ``draft_tokens`` are drafted in each iteration, each accepted with probability ``acceptance``.
+
+    Their cost is that of ``draft_model``, or ``draft_share`` of the time and energy of the iteration that checks them.
+    """
+
+    draft_tokens: Annotated[Positive, Field(le=64)]
+    acceptance: Annotated[RatioValue, Field(ge=0.0, le=1.0)]
+    draft_model: Name | None = None
+    draft_share: Annotated[RatioValue, Field(ge=0.0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_cost(self) -> "SpeculationOptions":
+        if (self.draft_model is None) == (self.draft_share is None):
+            raise ValueError("expected either draft_model or draft_share")
+        return self
+
+
 class EngineOptions(Spec):
     """Settings of the engine; None is the engine's own default (``hardware_specs/engines``)."""
 
@@ -59,6 +77,14 @@ class EngineOptions(Spec):
     gpu_memory_utilization: Annotated[RatioValue, Field(gt=0.0, le=1.0)] | None = None
     scheduler: PolicyName = "fcfs"
     chunked_prefill: bool | None = None
+    batching: Literal["continuous", "prefill_first", "static"] = "continuous"
+    long_prefill_tokens: Size | None = Field(default=None, description="most tokens of one prompt in an iteration; None: no such limit")
+    prefix_caching: bool | None = None
+    prefix_hit_ratio: Annotated[RatioValue, Field(ge=0.0, le=1.0)] = Field(
+        default=0.0, description="share of each prompt that is in the cache, where the trace does not tell contents"
+    )
+    async_scheduling: bool | None = Field(default=None, description="the host prepares the next iteration meanwhile")
+    speculation: SpeculationOptions | None = None
 
 
 class Slo(Spec):

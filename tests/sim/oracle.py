@@ -196,6 +196,10 @@ class OracleReplica:
 
     def preempt(self, victim):
         self.running.remove(victim)
+        for block in self.blocks[victim.id][victim.computed // self.setup.block_size :]:  # named for an iteration that it will not see
+            if block.name is not None:
+                del self.cached[block.name]
+                block.name = None
         self.release(victim)
         self.recomputed_tokens += victim.computed
         self.preemptions += 1
