@@ -118,7 +118,7 @@ def accelerator_of(files: Sequence[RunFile], given: str | None = None) -> Accele
         if named is None:
             hint = catalog.suggest(model, [*catalog.files("accelerators"), *catalog.aliases("accelerators")])
             raise CalibrationError(f"{first.path}: the device {model!r} is in no catalog; {hint}say what it is with --accelerator, a name or a YAML file")
-        return loading.accelerator(named.stem)
+        return _checked(loading.accelerator(named.stem), first)
     found = loading.accelerator(given)
     if named is not None and named.stem != found.name:
         raise CalibrationError(f"--accelerator: {found.name} given, but {first.path} was measured on {model}, which is {named.stem}")

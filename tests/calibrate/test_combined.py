@@ -188,12 +188,14 @@ sources: {{here: {{title: "Orders of magnitude for a test", date: "2026-11"}}}}
 
 
 def test_a_real_run_of_this_processor_becomes_a_calibration(tmp_path):
-    taken, path = execute(Options(quick=True, library="numpy", only=("copy", "read", "gemm"), output=tmp_path / "cpu.json", limit_s=10.0))
+    taken, path = execute(Options(quick=True, library="numpy", only=("copy", "gemm"), output=tmp_path / "cpu.json", limit_s=20.0))
     (tmp_path / "my_cpu.yaml").write_text(MY_CPU.format(cores=taken.device["compute_units"]), encoding="utf-8")
     out = tmp_path / "cpu_now.yaml"
     told = read_json(run("run", path, "--accelerator", tmp_path / "my_cpu.yaml", "-o", out, "--json"))
-    assert told["rows"]["used"] >= 2
-    assert {one["name"] for one in told["parameters"]} & {"memory_efficiency", "gemm_efficiency"}
+    assert told["rows"]["used"] >= 1
+    moved = {one["name"] for one in told["parameters"] if one["shrinkage"] is not None}
+    assert all(one["shrinkage"] > 0.0 for one in told["parameters"] if one["shrinkage"] is not None)
+    assert {"memory_efficiency", "gemm_efficiency"} <= moved | set(told["unidentified"]), "a busy machine may leave them at the prior, but says so"
     assert told["files"][0]["device"] == taken.device["model"]
     estimate = estimate_serving("smollm-135m", str(tmp_path / "my_cpu.yaml"), precision="fp32", engine="llama_cpp", calibration=str(out), batch=1)
     assert estimate.provenance == "transferred", "attention was not measured"

@@ -242,6 +242,9 @@ def test_another_device_than_measured_is_refused(tmp_path):
     cpu = blank_run("AMD EPYC", device={"kind": "cpu", "model": "AMD EPYC", "compute_units": 2})
     with pytest.raises(CalibrationError, match="used 2 threads, but epyc_9654 has 96 cores"):
         accelerator_of(written(tmp_path, cpu, "cpu.json"), "epyc_9654")
+    named = blank_run("Intel Xeon Platinum 8480+", device={"kind": "cpu", "model": "Intel Xeon Platinum 8480+", "compute_units": 8})
+    with pytest.raises(CalibrationError, match="used 8 threads, but xeon_8480_plus has 56 cores"):
+        accelerator_of(written(tmp_path, named, "xeon.json"))
     with pytest.raises(CalibrationError, match=r"is a datacenter_gpu, but .* was measured on a cpu"):
         accelerator_of(written(tmp_path, cpu, "cpu.json"), "h100_sxm")
 
