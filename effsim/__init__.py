@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from effsim.cost.serving import estimate_serving
     from effsim.cost.training import estimate_training
     from effsim.meters import measure
+    from effsim.optimize.parallelism import optimize_training
     from effsim.run import simulate
     from effsim.specs.loading import accelerator, calibration, engine, network, node
     from effsim.specs.models import model
@@ -29,6 +30,7 @@ _HOME = {
     "estimate_serving": "effsim.cost.serving",
     "estimate_training": "effsim.cost.training",
     "measure": "effsim.meters",
+    "optimize_training": "effsim.optimize.parallelism",
     "simulate": "effsim.run",
 }
 
@@ -51,6 +53,7 @@ __all__ = [
     "model",
     "network",
     "node",
+    "optimize_training",
     "simulate",
 ]
 

@@ -66,8 +66,7 @@ def one_by_one(job, space, layers):
         as_array = {**chosen, "global_batch_size": [chosen["global_batch_size"]]}  # an array: what does not fit is marked, not raised
         try:
             estimate = effsim.estimate_training(job.model, job.accelerator, **sizes, **as_array)
-        except SpecError as error:
-            assert "cannot be split" in str(error)
+        except SpecError:
             refused["the model does not divide"] += 1
             continue
         replicas = job.num_accelerators // (chosen["tensor_parallel"] * chosen["pipeline_parallel"] * chosen["context_parallel"])
@@ -144,9 +143,8 @@ def _same(job, space, expected, refused):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("job", [SMALL, Job("mixtral-8x7b", "h100_sxm", 16, 64, 2048)], ids=["dense", "mixture"])
 def test_what_the_bound_rules_out_is_not_among_the_best(objective, job):
-    space = Space(
-        tensor_parallel=[2, 4], pipeline_parallel=[1, 2, 4], context_parallel=1, expert_parallel=[1, 4], micro_batch_size=[1, 2], sequence_parallel=True
-    )
+    ranks = {"tensor_parallel": [2, 4], "pipeline_parallel": [1, 2, 4], "virtual_pipeline_stages": [1, 2], "context_parallel": 1, "expert_parallel": [1, 4]}
+    space = Space(**ranks, micro_batch_size=[1, 2], sequence_parallel=True, recompute=["none", "minimal", "full"])
     whole_table, best = search_parallelism(job, objective, space=space), search_parallelism(job, objective, space=space, top=7)
     assert best.best[objective].tolist() == pytest.approx(whole_table.best[objective].head(7).tolist(), rel=1e-12)
     assert np.all(np.diff(whole_table.best[objective]) >= 0.0)
@@ -180,7 +178,7 @@ def test_limits():
     assert set(best.zero_stage) <= {1, 2}
     assert set(best.recompute) == {"full"}
     assert set(best.data_parallel) == {2}
-    assert 1 not in set(best.virtual_pipeline_stages)
+    assert 1 not in set(best[best.pipeline_parallel > 1].virtual_pipeline_stages)  # without stages there is nothing to interleave
 
 
 def test_a_limit_that_changes_nothing_is_kept_to():
@@ -232,11 +230,12 @@ def test_a_split_beside_the_best():
 def test_several_batch_sizes_and_precisions():
     both = search_parallelism(
         Job("llama-2-13b", "h100_sxm", 16, [64, 128], 4096),
-        space=Space(precision=["bf16", "fp8"], context_parallel=1, micro_batch_size=1, tensor_parallel=[2, 4], zero_stage=1),
+        space=Space(precision=["bf16", "fp8"], recompute="full", context_parallel=1, micro_batch_size=1, tensor_parallel=[2, 4], zero_stage=1),
     )
     assert set(both.best.precision) == {"bf16", "fp8"}
     one = search_parallelism(
-        Job("llama-2-13b", "h100_sxm", 16, 64, 4096), space=Space(context_parallel=1, micro_batch_size=1, tensor_parallel=[2, 4], zero_stage=1)
+        Job("llama-2-13b", "h100_sxm", 16, 64, 4096),
+        space=Space(recompute="full", context_parallel=1, micro_batch_size=1, tensor_parallel=[2, 4], zero_stage=1),
     )
     part = both.best[(both.best.global_batch_size == 64) & (both.best.precision == "bf16")]
     assert part.step_time_s.sort_values().tolist() == pytest.approx(one.best.step_time_s.tolist())

@@ -6,6 +6,7 @@ split a layer alike.
 """
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.cost.estimate import number_arrays
-from effsim.cost.recipe import Batch, Step
+from effsim.cost.recipe import Batch, Recipe, Step
 from effsim.cost.schedules import StageTimes, bubble_s, slowest_stage_s
 from effsim.cost.training_memory import kept_bytes, training_memory
 from effsim.cost.training_step import Micro, micro_batch, num_layers, training_step
@@ -62,17 +63,17 @@ class Family:
     kept: dict[Recompute, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
     def memory_bytes(self, step: Step) -> Any:
-        """Return the memory of a device [bytes], shape (batch,)."""
+        """Return the memory of a device [bytes], shape (batch,). Of the step, operations of forward, weights and recipe are used."""
         mode = step.recipe.recompute
         if mode not in self.kept:
             self.kept[mode] = kept_bytes(step, self.batch)
         return np.broadcast_to(np.asarray(training_memory(step, self.batch, self.kept[mode]).total_bytes), self.batch.micro_batch_size.shape)
 
-    def micro(self, step: Step) -> Micro:
+    def micro(self, deployment: Deployment, recipe: Recipe) -> Micro:
         """Return the cost of a micro-batch; stages, replicas and sharding do not change it."""
-        mode = step.recipe.recompute
+        mode = recipe.recompute
         if mode not in self.known:
-            self.known[mode] = micro_batch(step, self.deployment.prior.median, self.batch)
+            self.known[mode] = micro_batch(training_step(deployment, recipe), deployment.prior.median, self.batch)
         return self.known[mode]
 
 
@@ -81,33 +82,35 @@ class Candidate:
     """Ranks, schedule and recomputation, with every sharding and batch: one row of arrays.
 
     Args:
-        step: With the first of the shardings.
-        inner: Schedule and chunks.
+        recipe: With the first of the shardings.
         shardings: Zero stages and groups.
         memory_bytes: Shape (sharding, batch).
         feasible: Shape (sharding, batch).
     """
 
     family: Family
-    step: Step
-    inner: Inner
+    deployment: Deployment
+    recipe: Recipe
     shardings: list[Sharding]
     memory_bytes: Array
     feasible: Any
 
     def at(self, place: int) -> Step:
         """Return the step with one of the shardings."""
-        sharding = self.shardings[place]
-        recipe = dataclasses.replace(self.step.recipe, zero_stage=sharding.zero_stage, shard_group=sharding.shard_group)
-        return training_step(self.step.deployment, recipe)
+        return training_step(self.deployment, _sharded(self.recipe, self.shardings[place]))
+
+    @property
+    def micro(self) -> Micro:
+        """The cost of a micro-batch."""
+        return self.family.micro(self.deployment, self.recipe)
 
     def least_time_s(self) -> Any:
         """Return a time that no sharding goes below [s], shape (batch,): every micro-batch on the stage with the head, and the bubble."""
-        p, recipe, micro = self.step.deployment.parallelism, self.step.recipe, self.family.micro(self.step)
+        p, recipe, micro = self.deployment.parallelism, self.recipe, self.micro
         whole_s, forward_s = micro.total().time_s / p.pipeline, micro.forward.time_s / p.pipeline
         count = self.family.batch.global_batch_size / (self.family.batch.micro_batch_size * p.data)
         times = StageTimes(forward_s, whole_s - forward_s, micro.weight_gradient_s / p.pipeline)
-        layers = num_layers(self.step.deployment)
+        layers = num_layers(self.deployment)
         slowest_s = slowest_stage_s(micro.total().time_s, micro.head_s, layers, (p.pipeline, recipe.virtual_stages))
         return ROUNDING * (count * slowest_s + bubble_s(recipe.schedule, p.pipeline, recipe.virtual_stages, times))
 
@@ -176,40 +179,37 @@ def _of_ranks(job: Job, space: Space, about: tuple[Family, Parallelism, list[Inn
     if not even.any() or not combinations:
         return
     room_bytes = deployment.accelerator.memory.value * (1.0 - job.memory_headroom)
-    stored = _stored(job, family, (deployment, inners[0], modes[0]), shards)
-    for mode in modes:
-        steps = [_step(job, (deployment, inners[0], mode), sharding) for sharding in (shards[:1] if stored is not None else shards)]
-        for inner in inners:
-            scheduled = [_rescheduled(step, inner) for step in steps]
-            memory_bytes = np.stack([family.memory_bytes(step) for step in scheduled]) + (0.0 if stored is None else stored)
-            step = scheduled[0]
-            fits = memory_bytes <= room_bytes
-            _count_memory(tally, memory_bytes, (even, fits), room_bytes)
-            feasible = fits & even
-            if feasible.any():
-                yield Candidate(family, step, inner, shards, memory_bytes, feasible)
+    first = _sharded(job.recipe, shards[0])
+    step = training_step(deployment, dataclasses.replace(first, schedule=inners[0].schedule, virtual_stages=inners[0].virtual_stages))
+    stored = _stored(family, step, shards)
+    for mode, inner in itertools.product(modes, inners):
+        recipe = dataclasses.replace(first, recompute=mode, schedule=inner.schedule, virtual_stages=inner.virtual_stages)
+        memory_bytes = _memory_bytes(family, step, recipe, shards) if stored is None else _memory_bytes(family, step, recipe, shards[:1]) + stored
+        fits = memory_bytes <= room_bytes
+        _count_memory(tally, memory_bytes, (even, fits), room_bytes)
+        feasible = fits & even
+        if feasible.any():
+            yield Candidate(family, deployment, recipe, shards, memory_bytes, feasible)
 
 
-def _step(job: Job, chosen: tuple[Deployment, Inner, Recompute], sharding: Sharding) -> Step:
-    deployment, inner, mode = chosen
-    zero, group = sharding
-    recipe = dataclasses.replace(job.recipe, recompute=mode, schedule=inner.schedule, virtual_stages=inner.virtual_stages, zero_stage=zero, shard_group=group)
-    return training_step(deployment, recipe)
+def _sharded(recipe: Recipe, sharding: Sharding) -> Recipe:
+    return dataclasses.replace(recipe, zero_stage=sharding.zero_stage, shard_group=sharding.shard_group)
 
 
-def _rescheduled(step: Step, inner: Inner) -> Step:
-    """Return a step under another schedule, which changes neither its operations nor its weights."""
-    return dataclasses.replace(step, recipe=dataclasses.replace(step.recipe, schedule=inner.schedule, virtual_stages=inner.virtual_stages))
+def _memory_bytes(family: Family, step: Step, recipe: Recipe, shards: list[Sharding]) -> Array:
+    """Return the memory under some shardings [bytes], shape (sharding, batch); the recipe changes neither forward operations nor weights."""
+    rows: Array = np.stack([family.memory_bytes(dataclasses.replace(step, recipe=_sharded(recipe, sharding))) for sharding in shards])
+    return rows
 
 
-def _stored(job: Job, family: Family, chosen: tuple[Deployment, Inner, Recompute], shards: list[Sharding]) -> Array | None:
+def _stored(family: Family, step: Step, shards: list[Sharding]) -> Array | None:
     """Return what each sharding stores beyond the first [bytes], shape (sharding, batch).
 
     None where that depends on the rest: without buffers, gradients decide at which moment a device is fullest.
     """
-    if not chosen[0].engine.gradient_buffers:
+    if not step.deployment.engine.gradient_buffers:
         return None
-    totals = np.stack([family.memory_bytes(_step(job, chosen, sharding)) for sharding in shards])
+    totals = _memory_bytes(family, step, step.recipe, shards)
     beyond: Array = totals - totals[0]
     return beyond
 

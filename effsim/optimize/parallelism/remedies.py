@@ -70,7 +70,7 @@ _LIMITS = tuple(field.name for field in dataclasses.fields(Space) if field.name 
 
 def _value(found: Candidate, name: str) -> str:
     """Return what a limit would have to allow."""
-    p, recipe = found.step.deployment.parallelism, found.step.recipe
+    p, recipe = found.deployment.parallelism, found.recipe
     values = {
         "tensor_parallel": p.tensor,
         "pipeline_parallel": p.pipeline,

@@ -87,11 +87,12 @@ def optimize_training(  # noqa: PLR0913 -- the public contract
 
 
 class Timed(NamedTuple):
-    """The objective of one candidate with one sharding: values by batch, infinite where it does not fit."""
+    """One candidate with one sharding: the objective by batch, infinite where it does not fit, and the outputs; None: not worked out."""
 
     candidate: Candidate
     sharding: int
     values: Array
+    outputs: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -192,7 +193,7 @@ def _race(fitting: list[Candidate], objective: str, leaders: Leaders, progress: 
 
 
 def _load(candidate: Candidate) -> tuple[Batch, Micro]:
-    return candidate.family.batch, candidate.family.micro(candidate.step)
+    return candidate.family.batch, candidate.micro
 
 
 def _least(candidate: Candidate, objective: str) -> float:
@@ -220,7 +221,8 @@ def _time(candidate: Candidate, sharding: int, objective: str, leaders: Leaders)
     least = _masked(candidate, sharding, ROUNDING * _part(candidate, run, objective, PHASES))
     leaders.timed += int(candidate.feasible[sharding].sum())
     if least.min() <= leaders.to_beat:
-        leaders.add(Timed(candidate, sharding, _masked(candidate, sharding, outputs_of(step, median, *load)[objective])))
+        outputs = outputs_of(step, median, *load)
+        leaders.add(Timed(candidate, sharding, _masked(candidate, sharding, outputs[objective]), {name: outputs[name] for name in WANTED}))
     return run
 
 
@@ -230,7 +232,7 @@ def _part(candidate: Candidate, run: dict[str, Any], objective: str, parts: tupl
     total = sum(run[f"{phase}_{unit}"] for phase in parts)
     if unit == "s":
         return total
-    joules = candidate.step.deployment.parallelism.accelerators * total
+    joules = candidate.deployment.parallelism.accelerators * total
     batch = candidate.family.batch
     return joules / (batch.global_batch_size * batch.sequence_length) if objective == "energy_per_token_j" else joules
 
@@ -242,22 +244,23 @@ def _masked(candidate: Candidate, sharding: int, values: Any) -> Array:
 
 def _table(leaders: Leaders, objective: str) -> pd.DataFrame:
     """Return the rows of the leaders, sorted."""
-    frames = [_rows(one, one.values <= leaders.to_beat if leaders.top is not None else np.isfinite(one.values)) for one in leaders.found]
-    table = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    chosen = [one.values <= leaders.to_beat if leaders.top is not None else np.isfinite(one.values) for one in leaders.found]
+    parts = [_rows(one, rows & np.isfinite(one.values)) for one, rows in zip(leaders.found, chosen, strict=True)]
+    columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    table = pd.DataFrame(columns).astype({"shard_group": "Int64"})
     table = table.sort_values([objective, MEMORY], kind="stable", ignore_index=True)
     return table if leaders.top is None else table.head(leaders.top)
 
 
-def _rows(one: Timed, chosen: Any) -> pd.DataFrame:
-    chosen = chosen & np.isfinite(one.values)
-    if not chosen.any():
-        return pd.DataFrame()
-    step = one.candidate.at(one.sharding)
-    batch, micro = _load(one.candidate)
-    p, recipe = step.deployment.parallelism, step.recipe
-    values = outputs_of(step, step.deployment.prior.median, batch, micro)
-    memory_bytes = one.candidate.memory_bytes[one.sharding]
-    columns = {
+def _rows(one: Timed, chosen: Any) -> dict[str, Any]:
+    """Return the columns of the chosen batches of one candidate, shape (row,)."""
+    batch, count = one.candidate.family.batch, int(chosen.sum())
+    p, recipe, sharding = one.candidate.deployment.parallelism, one.candidate.recipe, one.candidate.shardings[one.sharding]
+    outputs = one.outputs
+    if outputs is None:
+        step = one.candidate.at(one.sharding)
+        outputs = outputs_of(step, step.deployment.prior.median, *_load(one.candidate))
+    same = {
         "tensor_parallel": p.tensor,
         "sequence_parallel": p.sequence,
         "pipeline_parallel": p.pipeline,
@@ -267,12 +270,14 @@ def _rows(one: Timed, chosen: Any) -> pd.DataFrame:
         "expert_parallel": p.expert,
         "data_parallel": p.data,
         "recompute": recipe.recompute,
-        "zero_stage": recipe.zero_stage,
-        "shard_group": recipe.shard_group,
-        "precision": step.deployment.numerics.precision,
+        "zero_stage": sharding.zero_stage,
+        "shard_group": np.nan if sharding.shard_group is None else float(sharding.shard_group),
+        "precision": one.candidate.deployment.numerics.precision,
+    }
+    return {
+        **{name: np.full(count, value, dtype=object if isinstance(value, str) else None) for name, value in same.items()},
         "global_batch_size": batch.global_batch_size[chosen].astype(int),
         "micro_batch_size": batch.micro_batch_size[chosen].astype(int),
+        **{name: np.broadcast_to(np.asarray(outputs[name], dtype=float), chosen.shape)[chosen] for name in WANTED},
+        MEMORY: one.candidate.memory_bytes[one.sharding][chosen],
     }
-    shown = {name: np.asarray(values[name])[chosen] for name in WANTED if values[name] is not None}
-    frame = pd.DataFrame({**columns, **shown, MEMORY: memory_bytes[chosen]})
-    return frame.astype({"shard_group": "Int64"})
