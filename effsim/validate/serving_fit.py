@@ -157,3 +157,44 @@ def summary(found: pd.DataFrame, by: Sequence[str] = ("tier", "gpu", "kind")) ->
             "median_width": groups.width.median(),
         }
     ).reset_index()
+
+
+LIMITS_S: Final = (0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, float("inf"))
+"""On inter-token latency [s]; infinite: none."""
+
+
+def configuration_choices(found: pd.DataFrame, limits_s: Sequence[float] = LIMITS_S) -> pd.DataFrame:
+    """Return, by tier, how well predictions choose accelerator and count for a model and a task under a latency limit.
+
+    The batch is no part of the choice: an operator raises it until the limit is reached. A configuration's energy per token is that of
+    its best batch within the limit, by prediction for the choice and by measurement for its worth. Only choices among two or more
+    configurations that were measured to keep the limit count; a pick that keeps it at no measured batch has no regret and is no top-1.
+
+    Args:
+        found: From :func:`tiers`.
+        limits_s: On inter-token latency [s].
+    """
+    lines = []
+    for tier, rows in found.groupby("tier", sort=False):
+        wide = rows.pivot_table(index=["configuration", "batch"], columns="output", values=["measured", "predicted"], aggfunc="first").reset_index()
+        group = wide["configuration"].str.rsplit(" ", n=3).str[0]
+        regrets = [_regret(part, limit_s) for _, part in wide.groupby(group) for limit_s in limits_s]
+        counted = np.array([regret for regret in regrets if regret is not None])
+        kept = counted[np.isfinite(counted)]
+        top_1 = 100.0 * float((counted == 0.0).mean()) if len(counted) else None
+        lines.append({"tier": tier, "choices": len(counted), "top_1_pct": top_1, "mean_regret_pct": 100.0 * float(kept.mean()) if len(kept) else None})
+    return pd.DataFrame(lines)
+
+
+def _regret(part: pd.DataFrame, limit_s: float) -> float | None:
+    """Return the measured energy of the chosen configuration over that of the best, less 1; None: no choice to be made; NaN: it keeps no limit."""
+    best = {}
+    for kind in ("measured", "predicted"):
+        keeping = part[part[kind, "itl_s"] <= limit_s]
+        best[kind] = keeping.groupby("configuration")[[(kind, "energy_per_output_token_j")]].min().iloc[:, 0]
+    if len(best["measured"]) < 2:  # noqa: PLR2004 -- one is no choice
+        return None
+    if best["predicted"].empty:
+        return float("nan")
+    picked = best["predicted"].idxmin()
+    return float(best["measured"].get(picked, float("nan")) / best["measured"].min() - 1.0)

@@ -80,3 +80,16 @@ def test_kernel_calibrations_are_shipped_with_their_account(name):
 def test_rows_of_no_known_accelerator_are_refused(few):
     with pytest.raises(CalibrationError, match="the benchmark has H100, B200"):
         serving_fit.document(few, "MI300X")
+
+
+def test_choice_of_a_configuration_by_hand():
+    """Without a limit B takes 1.0 J measured and A 2.0; the prediction picks A, and pays twice. Under 20 ms B has only its batch of 8
+    (3.0 J), A is best by both.
+    """
+    lines = []
+    for name, batch, itl_s, measured_j, predicted_j in (("m t 1 x A", 8, 0.01, 2.0, 2.0), ("m t 1 x B", 8, 0.01, 3.0, 3.0), ("m t 1 x B", 64, 0.05, 1.0, 2.5)):
+        common = {"tier": "one", "configuration": name, "batch": float(batch)}
+        lines.append({**common, "output": "itl_s", "measured": itl_s, "predicted": itl_s})
+        lines.append({**common, "output": "energy_per_output_token_j", "measured": measured_j, "predicted": predicted_j})
+    (line,) = serving_fit.configuration_choices(pd.DataFrame(lines), (0.02, float("inf"))).to_dict(orient="records")
+    assert line == {"tier": "one", "choices": 2, "top_1_pct": 50.0, "mean_regret_pct": 50.0}
