@@ -42,7 +42,20 @@ THIRD_PARTY_OF_COST = {"numpy"}
 TABLES_OF_COST = {f"effsim.cost.{name}" for name in ("breakdown", "estimate", "serving", "training")}
 """The estimates, whose public ``breakdown`` is a pandas table; the functions under them know arrays only."""
 
-OPTIONAL_PACKAGES = {"aiconfigurator_core", "pynvml", "zeus", "streamlit", "plotly", "distributed", "dask", "pyarrow", "optuna", "torch", "sklearn", "matplotlib"}
+OPTIONAL_PACKAGES = {
+    "aiconfigurator_core",
+    "pynvml",
+    "zeus",
+    "streamlit",
+    "plotly",
+    "distributed",
+    "dask",
+    "pyarrow",
+    "optuna",
+    "torch",
+    "sklearn",
+    "matplotlib",
+}
 TOP_LAYER = LAYERS[-1]
 
 MAX_FILE_LINES = 400
