@@ -65,8 +65,9 @@ class Group:
         factor = math.exp(end * REACH * self.power_log_sd)
         if use.accelerator_energy_j <= 0.0:
             return factor
-        least_j = self.machines.replicas * self.setup.step_model.idle_power_w * use.duration_s
-        most_j = self.num_accelerators * self.accelerator.check_power_limit(self.machines.power_limit) * use.duration_s
+        on_s = use.duration_s - use.off_s
+        least_j = self.machines.replicas * self.setup.step_model.idle_power_w * on_s
+        most_j = self.num_accelerators * self.accelerator.check_power_limit(self.machines.power_limit) * on_s
         if factor < 1.0:
             return min(max(factor, least_j / use.accelerator_energy_j), 1.0)
         return max(min(factor, most_j / use.accelerator_energy_j), 1.0)
