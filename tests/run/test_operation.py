@@ -84,7 +84,11 @@ def test_what_cannot_be_is_said():
         simulate({**BASE, "operation": {"power": {"budget": "100 W"}}})
     with pytest.raises(SpecError, match="the lowest power_limit_w, 200, is not below the highest, 200"):
         groups(fleet=[{"accelerator": "h100_sxm", "power_limit": "200 W"}], operation={"power": {"budget": "1 kW"}})
-    with pytest.raises(SpecError, match="operation belongs to a serving scenario|operation"):
-        load_scenario({"name": "t", "kind": "training", "model": "llama-3.1-8b", "fleet": [{"accelerator": "h100_sxm"}], "operation": {"power": {"budget": 1}}})
+    training = {"name": "t", "kind": "training", "model": "llama-3.1-8b", "fleet": [{"accelerator": "h100_sxm"}]}
+    training["training"] = {"global_batch_size": 8, "sequence_length": 2048}
+    with pytest.raises(SpecError, match="operation belongs to a serving scenario"):
+        load_scenario({**training, "operation": {"power": {"budget": 1}}})
+    with pytest.raises(SpecError, match="role and power_schedule belong to a serving scenario"):
+        load_scenario({**training, "fleet": [{"accelerator": "h100_sxm", "role": "decode"}]})
     with pytest.raises(SpecError, match="minimum"):
         load_scenario({**BASE, "operation": {"autoscaling": {"target": 1, "minimum": 3, "maximum": 2}}})

@@ -28,6 +28,7 @@ class Scaling:
         self._busy: dict[int, float] = {}
         self._looked_s = 0.0
         initial = self.most if spec.initial is None else min(spec.initial, self.most)
+        self._wanted.append((0.0, max(initial, self.least)))
         for machine in self._machines[max(initial, self.least) :]:
             self._fleet.keep_off(machine)
         conductor.agenda.add(spec.interval, self._look, is_background=True)

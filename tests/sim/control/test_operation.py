@@ -75,6 +75,12 @@ def test_autoscaler_follows_the_metric_and_its_cooldown(flat):
     assert result.operation.starts == result.operation.stops == 3
 
 
+def test_autoscaler_keeps_what_it_began_with_for_a_cooldown(flat):
+    operation = {"autoscaling": {"target": 1, "minimum": 0, "initial": 2, "interval": 2.0, "down_cooldown": 10.0}}
+    result = simulate_serving(trace([(0.0, 1, 1), (30.0, 1, 1)]), [ReplicaSetup(flat)] * 2, options(operation, units=(Unit(),) * 2))
+    assert result.operation.replicas[:2] == ((0.0, 2, 0), (12.0, 0, 0))
+
+
 def test_failed_request_is_computed_anew_elsewhere_with_what_it_has_generated(flat):
     """Prompt and four tokens by 2.5 s, of which one is under way at 2.2 s; the other replica reads the prompt and four tokens at once."""
     operation = {"failures": {"at": [{"time": 2.2, "replica": 0}], "repair": 100.0}}
