@@ -85,7 +85,7 @@ def test_what_cannot_be_is_said():
     with pytest.raises(SpecError, match="the lowest power_limit_w, 200, is not below the highest, 200"):
         groups(fleet=[{"accelerator": "h100_sxm", "power_limit": "200 W"}], operation={"power": {"budget": "1 kW"}})
     training = {"name": "t", "kind": "training", "model": "llama-3.1-8b", "fleet": [{"accelerator": "h100_sxm"}]}
-    training["training"] = {"global_batch_size": 8, "sequence_length": 2048}
+    training["training"] = {"global_batch_size": 8, "sequence_length": 2048, "steps": 10}
     with pytest.raises(SpecError, match="operation belongs to a serving scenario"):
         load_scenario({**training, "operation": {"power": {"budget": 1}}})
     with pytest.raises(SpecError, match="role and power_schedule belong to a serving scenario"):
