@@ -152,8 +152,9 @@ def throughput(record: Record) -> Setup:
     arguments, script = arguments_of(record)
     measured = record["measured"]
     rate = measured.get("tokens_per_s_per_accelerator_logged")
-    own = (f"split as in {script.name}",)
-    assumed, guessed = (own, ()) if _is_own(record, script) else ((), (f"{own[0]}, of another submission with the same software",))
+    split, own = f"split as in {script.name}", _is_own(record, script)
+    assumed: tuple[str, ...] = (split,) if own else ()
+    guessed: tuple[str, ...] = () if own else (f"{split}, of another submission with the same software",)
     if script.precision == "nvfp4":
         guessed += (WIDE_UNREAD,)
     if rate is None:
