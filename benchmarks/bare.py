@@ -5,15 +5,15 @@ import time
 import simpy
 
 
-def timeouts_per_s(count):
-    """Return how many timeouts a second one SimPy process gets through."""
+def timeouts_per_s(count, clock=time.perf_counter):
+    """Return how many timeouts a second, as the clock counts it, one SimPy process gets through."""
     env = simpy.Environment()
 
-    def clock():
+    def tick():
         for _ in range(count):
             yield env.timeout(1.0)
 
-    env.process(clock())
-    start = time.perf_counter()
+    env.process(tick())
+    start = clock()
     env.run()
-    return count / (time.perf_counter() - start)
+    return count / (clock() - start)

@@ -222,7 +222,11 @@ class ServingStep:
     def _powered(self, parts: Row, share: float) -> Row:
         time_s, core_s, core_j, memory_j, link_j = parts
         other_j = (memory_j + link_j) * share
-        seconds, static_j, core = throttle_one((time_s, core_s, core_j * share, other_j), self._device_w, self._floor, MIN_CLOCK, self._clock)
+        _, static_w, limit_w = self._device_w
+        if self._clock == 1.0 and static_w * time_s + core_j * share + other_j <= limit_w * time_s:  # the usual case of throttle_one
+            seconds, static_j, core = time_s, static_w * time_s, core_j * share
+        else:
+            seconds, static_j, core = throttle_one((time_s, core_s, core_j * share, other_j), self._device_w, self._floor, MIN_CLOCK, self._clock)
         slow, scale = self._scale[0], self._scale[0] * self._scale[1] * self._ranks
         return seconds * slow, static_j * scale, core * scale, memory_j * share * scale, link_j * share * scale
 
