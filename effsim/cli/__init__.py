@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from effsim._version import __version__
-from effsim.cli import bench, calibrate, convert, estimate, experiment, meters, optimize, scenario, specs, validate
+from effsim.cli import bench, calibrate, capacity, convert, estimate, experiment, meters, optimize, scenario, specs, validate
 from effsim.errors import EffSimError
 
 BAD_INPUT = 2
@@ -67,6 +67,7 @@ app = typer.Typer(
 )
 app.add_typer(estimate.app, name="estimate")
 app.command("run")(scenario.run)
+app.command("capacity")(capacity.capacity)
 app.add_typer(specs.app, name="specs")
 app.add_typer(optimize.app, name="optimize")
 app.add_typer(meters.app, name="meters")

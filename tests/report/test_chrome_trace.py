@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_legs_fill_the_busy_time_and_hold_its_energy(serving_run):
         assert math.fsum(leg["args"]["energy_j"] for leg in own) == pytest.approx(stats.energy.busy_j, rel=1e-9)
         assert sum(leg["args"]["iterations"] for leg in own) == stats.iterations
         ends = sorted((leg["ts"], leg["ts"] + leg["dur"]) for leg in own)
-        assert all(later[0] >= former[1] - 1e-2 for former, later in zip(ends, ends[1:], strict=False))
+        assert all(later[0] >= former[1] - 1e-2 for former, later in pairwise(ends))
 
 
 def test_phases_of_a_request_follow_each_other_within_it(serving_run):
@@ -61,7 +62,7 @@ def test_joined_counters_keep_the_energy(serving_run, monkeypatch):
     monkeypatch.setattr(chrome_trace, "MOST_POINTS", 2)
     points = [event for event in trace_of(serving_run)["traceEvents"] if event["ph"] == "C" and event["name"] == "power (W)"]
     assert len(points) == 3
-    joules = sum(a["args"]["server_w"] * (b["ts"] - a["ts"]) * 1e-6 for a, b in zip(points, points[1:], strict=False))
+    joules = sum(a["args"]["server_w"] * (b["ts"] - a["ts"]) * 1e-6 for a, b in pairwise(points))
     assert joules == pytest.approx(serving_run.summary["energy"]["server_j"], rel=1e-5)
 
 
