@@ -19,17 +19,18 @@ class Meter:
         busy_s: Time in iterations.
         rest_s: Time without any, by state: idle, and what :meth:`rest` names.
         rest_j: Energy of the accelerators in it.
+        prefill_j: Energy of iterations for tokens of prompts, by their share of the tokens of each.
         host_j: Of hosts above their floor, idle and fans, in iterations and at rest; before the loss of the supply.
     """
 
     __slots__ = (
         "_arrived", "_arrived_sum_s", "_at_start", "_host_w", "_record", "_rest_w", "_start_s", "busy_s", "core_j", "host_j", "idle_since_s",
-        "iterations", "link_j", "members", "memory_j", "rest_j", "rest_s", "setup", "state", "static_j",
+        "iterations", "link_j", "members", "memory_j", "prefill_j", "rest_j", "rest_s", "setup", "state", "static_j",
     )  # fmt: skip
 
     def __init__(self, setup: ReplicaSetup, record: Recorder) -> None:
         self.setup, self._record = setup, record
-        self.static_j = self.core_j = self.memory_j = self.link_j = self.host_j = 0.0
+        self.static_j = self.core_j = self.memory_j = self.link_j = self.host_j = self.prefill_j = 0.0
         self.busy_s = self.idle_since_s = 0.0
         self.iterations = 0
         self.members: dict[int, InFlight] = {}

@@ -32,7 +32,7 @@ class Replica(Decoding):
     """
 
     __slots__ = (
-        "_batch", "_most_seqs", "_next_costs", "_prefill_first", "_ready", "_reorders", "_static", "_victim", "asked_tokens", "found_tokens",
+        "_batch", "_most_seqs", "_next_costs", "_prefill_first", "_read", "_ready", "_reorders", "_static", "_victim", "asked_tokens", "found_tokens",
         "most_tokens", "pick", "preemptions", "recomputed_tokens", "waiting",
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ class Replica(Decoding):
         self._prefill_first, self._static = setup.batching == PREFILL_FIRST, setup.batching == STATIC
         self._next_costs: DecodeCosts | None = None
         self._batch: Batch = []
-        self._ready = 0
+        self._ready = self._read = 0
 
     @property
     def outstanding(self) -> int:
@@ -184,8 +184,9 @@ class Replica(Decoding):
             self._token_j += token_j * self._per_sequence
             if self._ending[0][0] <= self._iteration:
                 self._retire(now_s)
-        filling = None
+        filling, read = None, 0
         for request, new in self._batch:
+            read += new
             if filling is not None:  # not the last in the order of admission
                 self._stepwise = True
             request.computed += new
@@ -205,6 +206,7 @@ class Replica(Decoding):
                 self._end(request)
             else:
                 self._join(request)
+        self.prefill_j += token_j * read
         self._filling = filling
 
     def _begin_stepwise(self, now_s: float) -> None:
@@ -223,6 +225,7 @@ class Replica(Decoding):
         if self._ready:
             self._ready = sum(request.computed > 0 for request in self.waiting)
         contexts, chunks = contexts_and_chunks(batch, setup.speculation)
+        self._read = sum([new for new, _ in chunks])
         if chunks or not contexts or min(contexts) < self._window:
             self._cost = self._step.step(contexts, chunks)
         else:
@@ -236,6 +239,7 @@ class Replica(Decoding):
     def _end_stepwise(self, now_s: float) -> None:
         """Account for an iteration request by request, and return to the closed form where that is exact."""
         token_j = self._account(self._cost, now_s, 1, self.kv_blocks - self.free_blocks) / self._count
+        self.prefill_j += token_j * self._read
         for request in sample(self._batch, token_j, (self._start_s, now_s), self._record.inter_token):
             self._end(request)
         self._gather(now_s)
@@ -289,6 +293,7 @@ class Replica(Decoding):
             token_j = self._account(part, now_s, 0, self.kv_blocks - self.free_blocks) / self._count
             if self._leg == MIXED and not self._prefill_first:
                 self._token_j += token_j * self._per_sequence
+            self.prefill_j += token_j * (self._read if self._leg == STEPWISE else sum([new for _, new in self._batch]))
             for request, new in self._batch:
                 request.energy_j += token_j * new
         self._spread()

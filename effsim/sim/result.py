@@ -115,7 +115,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStats:
-    """One replica over the run; ``kv_blocks_free`` at its end equals ``kv_blocks``."""
+    """One replica over the run; ``kv_blocks_free`` at its end equals ``kv_blocks``.
+
+    ``prefill_j`` is the part of the energy of its iterations that falls to tokens of prompts, by their share of the tokens of each iteration.
+    """
 
     iterations: int
     busy_s: float
@@ -126,6 +129,7 @@ class ReplicaStats:
     kv_blocks_free: int
     loading_s: float = 0.0
     off_s: float = 0.0
+    prefill_j: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +154,12 @@ class SimulationResult:
     makespan_s: float
     operation: OperationReport | None = None
     legs: Legs | None = None
+
+    @property
+    def energy_by_state(self) -> dict[str, float]:
+        """Energy of all accelerators by what their replica did [J]; ``decode_j`` with what transfers of caches take."""
+        prefill_j, parts = sum(one.prefill_j for one in self.replicas), self.energy
+        return {"prefill_j": prefill_j, "decode_j": parts.busy_j - prefill_j, "idle_j": parts.idle_j, "loading_j": parts.loading_j, "off_j": parts.off_j}
 
 
 def collect(
@@ -211,6 +221,7 @@ def _stats(replica: Replica, end_s: float) -> ReplicaStats:
         kv_blocks_free=replica.free_blocks,
         loading_s=rest_s.get(LOADING, 0.0),
         off_s=rest_s.get(OFF, 0.0),
+        prefill_j=replica.prefill_j,
     )
 
 

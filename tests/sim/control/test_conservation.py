@@ -106,6 +106,8 @@ def check(requests, result):
     assert (power.accelerator_w * power.duration_s).sum() == pytest.approx(parts.total_j, rel=1e-6)
     assert (power.server_w * power.duration_s).sum() == pytest.approx(result.server_j, rel=1e-6)
     assert (power.server_w >= -1e-6).all()
+    assert sum(result.energy_by_state.values()) == pytest.approx(parts.total_j, rel=1e-12)
+    assert -1e-9 <= result.energy_by_state["prefill_j"] <= parts.busy_j * (1.0 + 1e-12)
     for one in result.replicas:
         assert one.kv_blocks_free == one.kv_blocks
         assert one.busy_s + one.idle_s + one.loading_s + one.off_s == pytest.approx(result.makespan_s, rel=1e-9)

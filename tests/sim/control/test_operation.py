@@ -61,6 +61,7 @@ def test_cold_start_takes_provisioning_and_loading(flat):
     assert one.energy.off_j == 0.0
     assert one.server_j == pytest.approx((one.energy.total_j + 3.5 * 30.0 + 1.0 * 80.0) / 0.5)  # the host is off with its replica
     assert result.operation.replicas == ((0.0, 0, 0), (5.0, 0, 1), (8.5, 1, 0))
+    assert (result.power.waiting * result.power.duration_s).sum() == pytest.approx(3.5)
 
 
 def test_autoscaler_follows_the_metric_and_its_cooldown(flat):
@@ -238,3 +239,11 @@ def test_impossible_operations_are_refused(flat):
         simulate_serving(trace([(0.0, 1, 1)]), [ReplicaSetup(flat)], options({"failures": {"at": [{"time": 1.0, "replica": 3}]}}))
     with pytest.raises(SpecError, match="expected one per replica, 2; got 1"):
         simulate_serving(trace([(0.0, 1, 1)]), [ReplicaSetup(flat)] * 2, options(NEVER, units=(Unit(),)))
+
+
+def test_energy_by_state_splits_iterations_by_tokens(flat):
+    """A prompt of 4 alone, then one of 3 beside a token, to which a quarter of the iteration falls."""
+    result = simulate_serving(trace([(0.0, 4, 3), (0.25, 3, 1)]), [ReplicaSetup(flat)])
+    first_j, mixed_j = 50.0 + 0.3 * 4 + 0.01, 50.0 + 0.3 * 4 + 0.002 * 5 + 0.01
+    assert result.energy_by_state["prefill_j"] == pytest.approx(first_j + 0.75 * mixed_j)
+    assert sum(result.energy_by_state.values()) == pytest.approx(result.energy.total_j, rel=1e-12)
