@@ -243,6 +243,7 @@ def _summary(scenario: Scenario, trace: Trace, groups: Sequence[Group], result: 
         "vllm_bench": vllm_names(counts, span_s, found, has_limits=bool(limits_of(scenario))),
         "slo": _slo(scenario, found, attainment(scenario, result)),
         "energy": {**{f"accelerator_{part}": getattr(result.energy, part) for part in type(result.energy).__slots__}, **totals.energy.to_dict()},
+        "energy_by_state": {f"accelerator_{state}": value for state, value in result.energy_by_state.items()},
         **money_and_matter(totals, counts.output_tokens, counts.prompt_tokens),
         "utilization": {
             "iterations": counts.iterations,

@@ -76,6 +76,7 @@ def test_the_summary_says_what_was_done():
     assert found["operation"]["failures"] == found["operation"]["starts"] == 1
     assert found["requests"]["arrived"] == found["requests"]["completed"] == 60
     assert found["energy"]["accelerator_loading_j"] > 0.0
+    assert sum(found["energy_by_state"].values()) == pytest.approx(found["energy"]["accelerator_j"], rel=1e-9)
     assert simulate(BASE).summary["operation"] is None
 
 
