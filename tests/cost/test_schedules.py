@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from effsim.cost.schedules import SCHEDULES, TAKE_A_PLACE, StageTimes, bubble_s, check_chunks, check_schedule, kept_micro_batches, slowest_of, slowest_stage_s
+from effsim.cost.schedules import SCHEDULES, StageTimes, bubble_s, check_chunks, check_schedule, kept_micro_batches, slowest_of, slowest_stage_s
 from effsim.errors import SpecError
 
 
@@ -97,7 +97,13 @@ def test_no_stage_is_faster_than_the_mean_or_slower_than_layers_and_head():
             for head_s in (0.0, 0.5, 5.0):
                 found = slowest_stage_s(layers + head_s, head_s, layers, split)
                 assert (layers + head_s) / split[0] <= found + 1e-9
-                assert found <= (layers + TAKE_A_PLACE) / split[0] + head_s + 1e-9
+                assert found <= -(-layers // (split[0] * split[1])) * split[1] + head_s + 1e-9
+
+
+def test_layers_are_whole():
+    """32 layers on 24 stages: eight stages at least have two."""
+    assert slowest_stage_s(32.0, 0.0, 32, (24, 1)) == pytest.approx(2.0)
+    assert slowest_stage_s(32.5, 0.5, 32, (6, 1)) == pytest.approx(6.0)  # the last has places empty, and the head
 
 
 def test_slow_stages_of_arrays():
