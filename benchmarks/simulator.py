@@ -49,7 +49,7 @@ def main():
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
     step = serving_step_model(given.model, given.accelerator, Parallelism(), max_num_seqs=256)
-    setup = ReplicaSetup(step, max_num_seqs=256)
+    setup = ReplicaSetup(step, max_num_seqs=256, prefix_caching=True)
     rate_per_s = rate_at(0.7, setup)
     options = ServingOptions(keep_requests=False, router=given.router)
     for replicas in given.replicas:

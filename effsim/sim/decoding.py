@@ -155,9 +155,9 @@ class Decoding(Meter):
         taken = self._blocks_taken(count)
         energy_j = self._account(cost, now_s, count, self.kv_blocks - self.free_blocks + 0.5 * taken * (1.0 + 1.0 / count))
         self.free_blocks -= taken
-        if self.cache is not None:
+        if self.cache is not None and self.cache.keyed:
             self.cache.take(taken - self._ahead)
-            self._ahead = 0
+        self._ahead = 0
         self._iteration += count
         self._keys += growth * count
         self._token_j += energy_j / decoding
@@ -246,8 +246,10 @@ class Decoding(Meter):
 
     def _end(self, request: InFlight) -> None:
         """Let a request that is done go."""
-        blocks = request.blocks
-        self.free_blocks += blocks if self.cache is None else self.cache.release(request, blocks, self.free_blocks, ended=True)
+        blocks, cache = request.blocks, self.cache
+        if cache is not None and (cache.keyed or request.held is not None):
+            blocks = cache.release(request, blocks, self.free_blocks, ended=True)
+        self.free_blocks += blocks
         request.blocks = 0
         del self.members[request.id]
         self._record.finished(request)

@@ -115,9 +115,10 @@ class Replica(Decoding):
             budget -= new
             filling.blocks += blocks
             batch.append((filling, new))
-        if self.cache is not None:
+        if self.cache is not None and self.cache.keyed:
             self._ahead = needs
             self.cache.take(needs)
+        if self.cache is not None:
             for request, new in batch:
                 self.cache.take(blocks)
                 self.cache.fill(request, request.computed + new)
@@ -142,7 +143,8 @@ class Replica(Decoding):
         while waiting and budget > 0 and len(members) < self._most_seqs:
             place = self.pick(waiting, now_s) if self._reorders else 0
             request = waiting[place]
-            found = NOTHING if cache is None else cache.find(request)
+            knows = cache is not None and (request.prefix is not None or request.session >= 0 or request.preemptions > 0)
+            found = cache.find(request) if cache is not None and knows else NOTHING
             hit = found.blocks * size or (setup.assumed_hit(request) if assumes else 0)
             new = request.remaining - hit
             if new > budget or new > most:
@@ -161,9 +163,11 @@ class Replica(Decoding):
             if cache is not None:
                 self.asked_tokens += request.remaining
                 self.found_tokens += hit
-                cache.hold(request, found)
+                if knows:
+                    cache.hold(request, found)
                 cache.take(blocks)
-                cache.fill(request, hit + new)
+                if knows:
+                    cache.fill(request, hit + new)
             take_in(request, hit, now_s)
             members[request.id] = request
             batch.append((request, new))
