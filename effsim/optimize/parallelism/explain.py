@@ -10,6 +10,7 @@ from effsim.catalog import suggest
 from effsim.cost.deployment import deploy
 from effsim.cost.recipe import Step
 from effsim.cost.training import estimate_step
+from effsim.cost.training_phases import PHASE_WORDS
 from effsim.cost.training_step import training_step
 from effsim.errors import InfeasibleError, SpecError
 from effsim.optimize.parallelism.result import ARGUMENTS, ParallelismSearch
@@ -62,7 +63,7 @@ def compare(job: Job, found: ParallelismSearch, given: Mapping[str, Any]) -> Com
         return Comparison(None, best, None, f"{words}: {error}")
     row = _row(other)
     of_best, of_given = _parts(job, found.arguments()), _parts(job, other.arguments())
-    parts = pd.DataFrame({"part": of_best.phase, "best_s": of_best.time_s, "given_s": of_given.time_s})
+    parts = pd.DataFrame({"part": of_best.phase.map(PHASE_WORDS), "best_s": of_best.time_s, "given_s": of_given.time_s})
     parts["difference_s"] = parts.given_s - parts.best_s
     return Comparison(row, best, parts, _sentence(words, found.objective, (best, row), parts))
 
@@ -115,6 +116,6 @@ def _sentence(words: str, objective: str, rows: tuple[dict[str, Any], dict[str, 
         return f"{words}: it is the best, or as good ({row:.4g} {UNITS[objective]})."
     said = f"{words}: {row:.4g} {UNITS[objective]}, {100.0 * (row / best - 1.0):.1f} % more than the best"
     notable = parts[parts.difference_s.abs() > NOTABLE * parts.best_s.sum()].sort_values("difference_s", key=abs, ascending=False)
-    listed = ", ".join(f"{one.part} {one.difference_s:+.3g} s" for one in notable.itertuples())
+    listed = "; ".join(f"{one.part} {one.difference_s:+.3g} s" for one in notable.itertuples())
     kept = ", ".join(f"{name}={row_value}" for name, row_value in rows[1].items() if name in ARGUMENTS and rows[0][name] != row_value)
-    return f"{said}; of the step: {listed or 'no part differs by 0.2 %'}. It differs in {kept}."
+    return f"{said}; by part: {listed or 'no part differs by 0.2 %'}. It differs in {kept}."
