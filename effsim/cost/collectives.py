@@ -38,11 +38,12 @@ class Fabric:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LinearCost:
-    """Two competing straight lines of time over payload, and the bytes that each rank puts on the wire per payload byte."""
+    """Two competing straight lines of time over payload, and the bytes that each rank puts on the wire, and beyond its domain, per payload byte."""
 
     alpha_s: tuple[float, float]
     beta_s_per_byte: tuple[float, float]
     wire_per_byte: float
+    outer_per_byte: float = 0.0
 
 
 ZERO = LinearCost((0.0, 0.0), (0.0, 0.0), 0.0)
@@ -96,7 +97,7 @@ def collective_cost(pattern: Collective, axis: Axis, parallelism: Parallelism, f
         return one
     two = _flat(pattern, across, fabric.outer)
     if inside == 1:
-        return two
+        return dataclasses.replace(two, outer_per_byte=two.wire_per_byte)
     if pattern == "all_to_all":
         return _routed((inside, across), one.alpha_s[1] + two.alpha_s[1], fabric, copies)
     return _hierarchical(pattern, (inside, across), (one, two), fabric)
@@ -118,10 +119,12 @@ def _routed(ranks: tuple[int, int], alpha_s: float, fabric: Fabric, copies: int)
     if fabric.once_per_domain:
         distinct = (across - 1) * (1.0 - (1.0 - 1.0 / across) ** copies)
         forwarded = leaving * (inside - 1) / inside
-        beta = (staying + forwarded) / inner.bytes_per_s + distinct / copies / outer.bytes_per_s
+        beyond = distinct / copies
+        beta = (staying + forwarded) / inner.bytes_per_s + beyond / outer.bytes_per_s
     else:
-        beta = staying / inner.bytes_per_s + leaving / outer.bytes_per_s
-    return LinearCost((alpha_s, alpha_s), (beta, beta), (size - 1) / size)
+        beyond = leaving
+        beta = staying / inner.bytes_per_s + beyond / outer.bytes_per_s
+    return LinearCost((alpha_s, alpha_s), (beta, beta), (size - 1) / size, beyond)
 
 
 def _send(axis: Axis, parallelism: Parallelism, fabric: Fabric) -> LinearCost:
@@ -129,7 +132,7 @@ def _send(axis: Axis, parallelism: Parallelism, fabric: Fabric) -> LinearCost:
     level = {"host": fabric.host, "pool": fabric.outer or fabric.inner}.get(axis, fabric.inner if within else fabric.outer)
     if level is None:
         raise SpecError(f"{axis}: no link is known for it (domain of {fabric.domain} accelerators); give a node with a network (node=)")
-    return LinearCost((level.latency_s, level.latency_s), (1.0 / level.bytes_per_s, 1.0 / level.bytes_per_s), 1.0)
+    return LinearCost((level.latency_s, level.latency_s), (1.0 / level.bytes_per_s, 1.0 / level.bytes_per_s), 1.0, 0.0 if level is fabric.inner else 1.0)
 
 
 def _flat(pattern: Collective, n: int, level: Level | None) -> LinearCost:
@@ -156,4 +159,5 @@ def _hierarchical(pattern: Collective, ranks: tuple[int, int], parts: tuple[Line
     alpha = passes * first.alpha_s[1] + two.alpha_s[1]
     beta = passes * first.beta_s_per_byte[1] + two.beta_s_per_byte[1] / inside
     small = passes * first.alpha_s[0] + two.alpha_s[0], passes * first.beta_s_per_byte[0] + two.beta_s_per_byte[0] / inside
-    return LinearCost((small[0], alpha), (small[1], beta), passes * first.wire_per_byte + two.wire_per_byte / inside)
+    beyond = two.wire_per_byte / inside
+    return LinearCost((small[0], alpha), (small[1], beta), passes * first.wire_per_byte + beyond, beyond)

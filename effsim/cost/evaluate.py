@@ -245,6 +245,14 @@ def _wires(table: OpTable, fabric: Fabric) -> list[LinearCost]:
     return found
 
 
+def wire_bytes(table: OpTable, fabric: Fabric, features: Array) -> tuple[Any, Any]:
+    """Return the bytes that a rank puts on the wire for a table's collectives, within its domain and beyond it, shape (iteration,)."""
+    payload_bytes = table.payload[len(table.operations) - table.num_collectives :] @ features
+    count = table.count[len(table.operations) - table.num_collectives :]
+    each = np.array([(wire.wire_per_byte - wire.outer_per_byte, wire.outer_per_byte) for wire in _wires(table, fabric)]).reshape(-1, 2)
+    return (count * each[:, 0]) @ payload_bytes, (count * each[:, 1]) @ payload_bytes
+
+
 def _single(table: OpTable) -> Array:
     """Products that are no group count as a group of one: a 1 in the column of the constant feature."""
     alone = (table.groups[: table.num_gemms].sum(axis=1) == 0.0).astype(float)

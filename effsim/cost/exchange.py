@@ -37,8 +37,8 @@ class Exchange(NamedTuple):
     scatters_sums: bool = False
 
 
-def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: Coefficients, load: Exchange) -> tuple[Any, Any]:
-    """Return time [s] and bytes that a rank puts on the wire, for gradients and weights over data and context ranks.
+def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: Coefficients, load: Exchange) -> tuple[Any, Any, Any]:
+    """Return time [s], bytes that a rank puts on the wire and those of them that leave its domain, for gradients and weights over data and context ranks.
 
     Stage 0: all-reduce of gradients; 1: reduce-scatter of them and all-gather of weights; 2: that reduce-scatter per micro-batch, as
     no rank keeps the whole sum; 3: that all-gather twice per micro-batch, too. With hybrid sharding all stay within the group, and
@@ -53,19 +53,19 @@ def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: C
     """
     ranks = parallelism.data * parallelism.context
     group = load.shard_group or ranks
-    time_s, wire_bytes = np.zeros_like(load.micro_batches), np.zeros_like(load.micro_batches)
+    time_s, wire_bytes, outer_bytes = (np.zeros_like(load.micro_batches) for _ in range(3))
     if ranks == 1:
-        return time_s, wire_bytes
+        return time_s, wire_bytes, outer_bytes
     near = dataclasses.replace(parallelism, expert=1, data=group, context=1)
-    far = dataclasses.replace(near, data=ranks // group)
-    beyond = fabric if group * parallelism.tensor < fabric.domain else dataclasses.replace(fabric, domain=1)
+    far = dataclasses.replace(near, tensor=parallelism.tensor * group, data=ranks // group)  # a group lies between two ranks with the same shard
     for pattern, payload_bytes, times, who in _plan(load, group, ranks):
-        cost = collective_cost(pattern, "data", near if who == "near" else far, fabric if who == "near" else beyond)
+        cost = collective_cost(pattern, "data", near if who == "near" else far, fabric)
         beta_s = payload_bytes / coefficients.link_efficiency
         lines = [a * coefficients.collective_latency_factor + b * beta_s for a, b in zip(cost.alpha_s, cost.beta_s_per_byte, strict=True)]
         time_s = time_s + times * min(lines)
         wire_bytes = wire_bytes + times * cost.wire_per_byte * payload_bytes
-    return time_s, wire_bytes
+        outer_bytes = outer_bytes + times * cost.outer_per_byte * payload_bytes
+    return time_s, wire_bytes, outer_bytes
 
 
 def _plan(load: Exchange, group: int, ranks: int) -> list[tuple[Collective, float, Any, str]]:

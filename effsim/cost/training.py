@@ -14,7 +14,7 @@ from effsim.cost.device import Coefficients
 from effsim.cost.estimate import Estimate, number_arrays, whole_number
 from effsim.cost.routing import Routing
 from effsim.cost.serving import power_bounds_w, server_power
-from effsim.cost.storage import DEFAULT_STORAGE, TOKEN_BYTES, Loading, access, checkpoint_bytes, exposed_loading_s
+from effsim.cost.storage import DEFAULT_STORAGE, TOKEN_BYTES, WEIGHT_BYTES, Loading, access, checkpoint_bytes, exposed_loading_s
 from effsim.cost.training_memory import TrainingMemory
 from effsim.cost.training_phases import PHASE_WORDS, Taken, step_phases
 from effsim.cost.training_remedies import require_fit
@@ -35,6 +35,7 @@ from effsim.cost.training_step import (
 from effsim.cost.uncertainty import discrepancies, interval, log_sd
 from effsim.errors import SpecError
 from effsim.results import Provenance
+from effsim.workload.adapters import with_adapters
 from effsim.workload.features import Iteration, feature_matrix
 from effsim.workload.layers.attention import SOFTMAX_FLOP
 from effsim.workload.lowering import lower
@@ -62,7 +63,7 @@ class TrainingEstimate(Estimate):
         network_energy_j_per_step: Of switches and optics outside the accelerators and their servers [J].
         storage_energy_j_per_step: Of the storage servers, at rest and reading the step's data, the job's share [J]; checkpoints are written
             by the cluster, at its interval.
-        checkpoint_bytes: Weights and optimizer state of the whole model.
+        checkpoint_bytes: Weights and optimizer state of the whole model; of its adapters alone where the rest is frozen.
     """
 
     OUTPUTS = OUTPUTS
@@ -193,7 +194,7 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
         lora_rank: Of the adapters.
         capacity_factor: Places of each expert's buffer over ``tokens · top_k / experts``, where the router pads and drops; None: dropless.
         shard_group: Ranks within which ZeRO shards, replicas of them summing gradients (hybrid sharding); None: all.
-        rank_time_sd: Relative standard deviation of a rank's step time; synchronous ranks wait for the slowest.
+        rank_time_sd: Relative standard deviation of an accelerator's step time; all wait for the slowest of them.
         attention: ``tiled``, or ``naive``: scores are written to memory, as before 2022.
         storage: From which data are read: name, path or spec.
         data_bytes_per_token: Read for one token [bytes]; a token id takes 4, samples with pictures far more.
@@ -247,7 +248,7 @@ def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, seq
     return TrainingEstimate(
         **shaped,
         memory=_first(memory) if scalar else memory,
-        checkpoint_bytes=checkpoint_bytes(deployment.table.parameters, step.chosen_optimizer.state_bytes),
+        checkpoint_bytes=checkpoint_bytes(_trained_parameters(step), step.chosen_optimizer.state_bytes),
         feasible=True if scalar else feasible.reshape(shape),
         num_accelerators=deployment.parallelism.accelerators,
         provenance=deployment.prior.provenance,
@@ -261,6 +262,15 @@ def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, seq
 def _first(memory: TrainingMemory) -> TrainingMemory:
     by_batch = ("gradients_bytes", "activations_bytes", "recompute_bytes", "logits_bytes")
     return dataclasses.replace(memory, **{name: float(getattr(memory, name)[0]) for name in by_batch})
+
+
+def _trained_parameters(step: Step) -> float:
+    """Return the parameters of the whole model that change, over all ranks."""
+    deployment = step.deployment
+    if step.recipe.trainable == "full":
+        return deployment.table.parameters
+    whole = lower(deployment.model, Parallelism(), deployment.numerics, "train")
+    return with_adapters(whole, step.recipe.lora_rank)[1].weight_bytes / WEIGHT_BYTES
 
 
 def predict(step: Step, coefficients: Coefficients, batch: Batch) -> dict[str, Any]:

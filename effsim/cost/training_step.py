@@ -8,7 +8,7 @@ import numpy as np
 
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Device, build_device
-from effsim.cost.evaluate import Costs, CostTable, Habits, cost_table, evaluate, powered
+from effsim.cost.evaluate import Costs, CostTable, Habits, cost_table, evaluate, powered, wire_bytes
 from effsim.cost.exchange import SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, exchange_gradients
 from effsim.cost.offload import offloaded
 from effsim.cost.recipe import Batch, Recipe, Step, expert_copies, with_choices
@@ -83,6 +83,8 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
         trained = adapters.weight_bytes / WIDE_BYTES / p.pipeline
         weights += trained
     experts = sum(op.count * op.weight_bytes for op in wide.operations if op.kind == "grouped_gemm") / WIDE_BYTES / p.pipeline
+    if p.expert > 1 and not experts:
+        raise SpecError(f"expert_parallel: {p.expert} groups for experts that {deployment.model.name} does not have; give 1")
     again = _recomputed(forward, recipe.recompute, deployment.engine.repeats_last_product)
     in_layers = sum(op.count * op.weight_bytes for op in wide.operations if op.kind != "embedding" and op.name != "logits") / WIDE_BYTES
     few_bits = quantized_share(forward, low)
@@ -172,7 +174,7 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
     device, whole = device_of(step, coefficients), micro.total()
     count = batch.global_batch_size / (batch.micro_batch_size * p.data)
     send_s, sent_bytes = _sending(step, coefficients, batch)
-    slow = slowest_of(p.data, recipe.rank_time_sd)
+    slow = slowest_of(p.accelerators, recipe.rank_time_sd)
     stage_s = whole.time_s / p.pipeline * slow + send_s
     slowest_s = slowest_stage_s(whole.time_s, micro.head_s, num_layers(deployment), (p.pipeline, recipe.virtual_stages)) * slow + send_s
     host_s = deployment.engine.iteration_overhead.value * coefficients.host_overhead_factor
@@ -185,10 +187,10 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
     times = StageTimes(forward_s, stage_s - forward_s, micro.weight_gradient_s / p.pipeline)
     idle_s = bubble_s(recipe.schedule, p.pipeline, recipe.virtual_stages, times)
     change = powered(evaluate(costs_of(step, step.update, coefficients), _one(step.update, len(count))), device)
-    exchange_s, wire_bytes = _exchanging(step, coefficients, count)
+    exchange_s, exchanged_bytes, outer_bytes = _exchanging(step, coefficients, count)
     hideable_s = busy_s if recipe.zero_stage == SHARDED_WEIGHTS else busy_s / 2.0
     exposed_s = exchange_s - deployment.engine.communication_overlap.value * np.minimum(exchange_s, hideable_s)
-    link_j = (wire_bytes + sent_bytes + host_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
+    link_j = (exchanged_bytes + sent_bytes + host_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
     return {
         "compute_s": compute.time_s,
         "bubble_s": idle_s + np.zeros_like(count),
@@ -202,12 +204,12 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
         "host_s": host_s + np.zeros_like(count),
         "straggling_s": count * (slowest_s - send_s) * (1.0 - 1.0 / slow),
         "moved_s": count * moved_s,
-        "network_j": _network_j(step, (wire_bytes + sent_bytes, share * _payload_bytes(step, batch))),
+        "network_j": _network_j(step, (exchanged_bytes - outer_bytes, outer_bytes), sent_bytes, tuple(share * part for part in _layer_bytes(step, batch))),
     }
 
 
-def _exchanging(step: Step, coefficients: Coefficients, count: Any) -> tuple[Any, Any]:
-    """Return time [s] and wire bytes of the exchange; spread experts exchange among the ranks that hold the same ones."""
+def _exchanging(step: Step, coefficients: Coefficients, count: Any) -> tuple[Any, Any, Any]:
+    """Return time [s], wire bytes and those of them beyond a domain; spread experts exchange among the ranks that hold the same ones."""
     p, recipe, fabric = step.deployment.parallelism, step.recipe, step.deployment.fabric
     if step.deployment.engine.flat_exchange:
         fabric = dataclasses.replace(fabric, domain=1)
@@ -218,19 +220,22 @@ def _exchanging(step: Step, coefficients: Coefficients, count: Any) -> tuple[Any
     rest = whole._replace(trained=step.trained - trained, weights=step.weights - step.expert_weights)
     experts = whole._replace(trained=trained, weights=step.expert_weights, shard_group=None)
     parts = [exchange_gradients(fabric, p, coefficients, rest), exchange_gradients(fabric, expert_copies(p), coefficients, experts)]
-    return parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
+    return parts[0][0] + parts[1][0], parts[0][1] + parts[1][1], parts[0][2] + parts[1][2]
 
 
-def _network_j(step: Step, moved: tuple[Any, Any]) -> Any:
-    """Return the energy of switches and optics [J]: per byte of the level that the traffic crosses.
+def _network_j(step: Step, exchanged: tuple[Any, Any], sent_bytes: Any, layers: tuple[Any, ...]) -> Any:
+    """Return the energy of switches and optics [J]: bytes on the wire by the energy per byte of the level that they cross.
 
-    Exchange and sends cross the outer network where the job is larger than a domain; what layers exchange stays inside.
+    Args:
+        step: The configuration.
+        exchanged: Gradients and weights, within a domain and beyond it [bytes].
+        sent_bytes: Between stages; beyond a domain where the job is larger than one.
+        layers: Collectives of layers, within a domain and beyond it [bytes].
     """
     fabric = step.deployment.fabric
-    inner = fabric.inner.energy_per_byte_j if fabric.inner else 0.0
-    beyond = step.deployment.parallelism.accelerators > fabric.domain and fabric.outer is not None
-    outer = fabric.outer.energy_per_byte_j if beyond and fabric.outer else inner
-    return moved[0] * outer + moved[1] * inner
+    within_j, beyond_j = (level.energy_per_byte_j if level else 0.0 for level in (fabric.inner, fabric.outer))
+    stages_j = within_j if step.deployment.parallelism.accelerators <= fabric.domain and fabric.inner else beyond_j
+    return (exchanged[0] + layers[0]) * within_j + (exchanged[1] + layers[1]) * beyond_j + sent_bytes * stages_j
 
 
 def _one(table: OpTable, width: int) -> Array:
@@ -263,8 +268,9 @@ def _sending(step: Step, coefficients: Coefficients, batch: Batch) -> tuple[Any,
     return passes * once_s * (1.0 - hidden), passes * size * batch.global_batch_size / (batch.micro_batch_size * p.data)
 
 
-def _payload_bytes(step: Step, batch: Batch) -> Any:
-    """Return the bytes that one micro-batch's collectives carry, all stages."""
-    iteration = micro_iteration(step, batch)
+def _layer_bytes(step: Step, batch: Batch) -> tuple[Any, Any]:
+    """Return the bytes that a rank puts on the wire for one micro-batch's collectives, within a domain and beyond it, all stages."""
+    iteration, fabric = micro_iteration(step, batch), step.deployment.fabric
     tables = [table for table in (step.forward, step.backward, step.repeated) if table is not None]
-    return sum(table.count @ (table.payload @ feature_matrix(table.features, iteration)) for table in tables)
+    parts = [wire_bytes(table, fabric, feature_matrix(table.features, iteration)) for table in tables]
+    return sum(part[0] for part in parts), sum(part[1] for part in parts)

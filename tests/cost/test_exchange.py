@@ -18,7 +18,7 @@ ONE = np.array([1.0])
 
 
 def exchange(stage, micro_batches=1.0, **sizes):
-    time_s, wire_bytes = exchange_gradients(FLAT, Parallelism(**sizes), EXACT, Exchange(stage, WEIGHTS, WEIGHTS, ONE * micro_batches))
+    time_s, wire_bytes, _ = exchange_gradients(FLAT, Parallelism(**sizes), EXACT, Exchange(stage, WEIGHTS, WEIGHTS, ONE * micro_batches))
     return float(time_s[0]), float(wire_bytes[0])
 
 
@@ -58,12 +58,24 @@ def test_context_ranks_hold_the_same_weights_and_take_part():
 
 def test_a_link_half_as_efficient_takes_twice_as_long():
     half = dataclasses.replace(EXACT, link_efficiency=0.5)
-    time_s, wire_bytes = exchange_gradients(FLAT, Parallelism(data=8), half, Exchange(1, WEIGHTS, WEIGHTS, ONE))
+    time_s, wire_bytes, _ = exchange_gradients(FLAT, Parallelism(data=8), half, Exchange(1, WEIGHTS, WEIGHTS, ONE))
     assert (float(time_s[0]), float(wire_bytes[0])) == pytest.approx((2 * exchange(1, data=8)[0], exchange(1, data=8)[1]))
 
 
 def test_no_gradient_crosses_the_slow_network_more_than_once_per_domain():
     """16 ranks in 2 domains: all-gather and reduce-scatter put 1/8 of the buffer, halved, on the slow links."""
     nested = Fabric(8, Level(0.0, 1e30), Level(0.0, RATE))
-    time_s, _ = exchange_gradients(nested, Parallelism(data=16), EXACT, Exchange(1, WEIGHTS, WEIGHTS, ONE))
+    time_s, wire_bytes, outer_bytes = exchange_gradients(nested, Parallelism(data=16), EXACT, Exchange(1, WEIGHTS, WEIGHTS, ONE))
     assert float(time_s[0]) == pytest.approx(6 * WEIGHTS / 8 / 2 / RATE)
+    assert float(outer_bytes[0]) == pytest.approx(6 * WEIGHTS / 8 / 2)
+    assert float(wire_bytes[0]) == pytest.approx(6 * WEIGHTS * 15 / 16)
+
+
+@pytest.mark.parametrize("group", [2, 4, 8])
+def test_groups_within_a_domain_sum_their_gradients_over_the_slow_network(group):
+    """Two domains of 8: whatever the group, a domain's fp32 sum crosses once each way, an eighth of it by each rank: 2 · 1/2 · 4 / 8."""
+    nested = Fabric(8, Level(0.0, 1e30), Level(0.0, RATE))
+    load = Exchange(3, WEIGHTS, WEIGHTS, ONE, shard_group=group)
+    time_s, _, outer_bytes = exchange_gradients(nested, Parallelism(data=16), EXACT, load)
+    assert float(outer_bytes[0]) == pytest.approx(0.5 * WEIGHTS)
+    assert float(time_s[0]) == pytest.approx(0.5 * WEIGHTS / RATE)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import effsim
+from effsim.cost.schedules import slowest_of
 from effsim.cost.training import OUTPUTS, estimate_training
 from effsim.errors import InfeasibleError, SpecError
 from effsim.specs import loading
@@ -38,7 +39,8 @@ def test_model_flops_are_palm_s_formula():
 def test_model_flops_do_not_depend_on_the_split(name):
     """What tensor ranks compute alike (a router) is no work of the model."""
     done = []
-    for split in ({"tensor_parallel": 1}, {"tensor_parallel": 4}, {"tensor_parallel": 2, "pipeline_parallel": 2}, {"expert_parallel": 4}):
+    spread = {"expert_parallel": 1 if name.startswith("llama") else 4}
+    for split in ({"tensor_parallel": 1}, {"tensor_parallel": 4}, {"tensor_parallel": 2, "pipeline_parallel": 2}, spread):
         found = estimate(model=name, zero_stage=3, num_accelerators=256, **split)
         done.append(found.mfu * found.step_time_s)
     assert done == pytest.approx([done[0]] * 4)
@@ -292,6 +294,7 @@ def test_what_does_not_fit_or_divide_is_nan_in_an_array():
         ({"rank_time_sd": "a"}, r"rank_time_sd: must be a number in \[0, 1\), got 'a'"),
         ({"lora_rank": "a"}, r"lora_rank: must be a whole number of at least 1, got 'a'"),
         ({"tensor_parallel": True}, r"tensor_parallel: must be a whole number of at least 1, got True"),
+        ({"expert_parallel": 2}, r"expert_parallel: 2 groups for experts that .* does not have; give 1"),
         ({"expert_parallel": True}, r"expert_parallel: must be a whole number of at least 1, got True"),
         ({"global_batch_size": "64"}, r"global_batch_size: expected a number or an array of numbers, got '64'"),
         ({"global_batch_size": ["64"]}, r"global_batch_size: expected a number or an array of numbers"),
@@ -358,3 +361,25 @@ def test_the_last_stage_has_the_logits():
 def test_hybrid_sharding_needs_something_to_shard():
     with pytest.raises(effsim.SpecError, match="ZeRO stage 0 shards nothing"):
         effsim.estimate_training("llama-3.1-8b", "h100_sxm", 16, 256, zero_stage=0, shard_group=2)
+
+
+def test_a_checkpoint_of_adapters_holds_them_alone():
+    """Query, key, value (4,096 to 6,144, fused) and output (4,096 to 4,096) of 32 layers, rank 16, 14 bytes a weight, however split."""
+    weights = 32 * 16 * (4_096 + 6_144 + 4_096 + 4_096)
+    assert [estimate(trainable="lora", tensor_parallel=n).checkpoint_bytes for n in (1, 4)] == pytest.approx([14.0 * weights] * 2)
+    assert estimate().checkpoint_bytes == pytest.approx(14.0 * N_8B)
+
+
+def test_ranks_of_one_replica_wait_for_each_other():
+    even, uneven = (estimate(num_accelerators=16, tensor_parallel=8, pipeline_parallel=2, rank_time_sd=sd) for sd in (0.0, 0.02))
+    assert uneven.step_time_s / even.step_time_s == pytest.approx(slowest_of(16, 0.02), rel=0.01)
+
+
+def test_network_energy_follows_the_wires():
+    """An all-reduce is a reduce-scatter and an all-gather: sequence parallelism moves no more. Tokens that leave a node cost more."""
+    split = {"tensor_parallel": 8, "num_accelerators": 8, "global_batch_size": 8, "recompute": "none"}
+    shared, whole = (estimate(**split, sequence_parallel=s).network_energy_j_per_step for s in (True, False))
+    assert shared == pytest.approx(whole, rel=0.02)
+    mixture = {"model": "qwen3-30b-a3b", "tensor_parallel": 1, "zero_stage": 1, "global_batch_size": 512}
+    near, far = (estimate(**mixture, expert_parallel=e).network_energy_j_per_step for e in (8, 64))
+    assert far > 1.5 * near

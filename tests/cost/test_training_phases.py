@@ -36,7 +36,7 @@ def test_phases_sum_to_the_step(tensor, pipeline, zero, recompute, uneven, bytes
     assert (table.time_s["tensor"] > 0.0) == (tensor > 1)
     assert (table.time_s["recompute"] > 0.0) == (recompute == "full")
     assert (table.time_s["bubble"] > 0.0) == (table.time_s["pipeline"] > 0.0) == (pipeline > 1)
-    assert (table.time_s["straggling"] > 0.0) == (uneven > 0.0 and tensor * pipeline < 32)
+    assert (table.time_s["straggling"] > 0.0) == (uneven > 0.0)
     known = table[table.time_s > 0.0]
     assert (known.low_s < known.time_s).all()
     assert (known.time_s < known.high_s).all()
