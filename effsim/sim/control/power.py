@@ -27,10 +27,11 @@ def _change(conductor: Conductor, machine: Machine, rung: Rung) -> Callable[[flo
 class Budget:
     """Holds the mean power of all accelerators to a budget, through rungs that all machines share.
 
-    At each interval the power of each replica is its energy over the time since the last look, up to the end of its last leg, and ``P`` their
-    sum. Above the budget the highest lower rung is taken at which ``P · level / present level`` is within it, the lowest if none is; below,
-    the highest rung at which the power expected, ``P · (level / present level)`` for a limit and ``P · (level / present level)³`` for a
-    clock, leaves the margin free. The first rung is the highest whose limits, taken by all accelerators at once, keep the budget.
+    At each interval the power of each replica is its energy over the time since the last look, or since the last change has come into force,
+    up to the end of its last leg, and ``P`` their sum; legs are ended half-way between looks, so that there is one. Above the budget the
+    highest lower rung is taken at which ``P · level / present level`` is within it, the lowest if none is; below, the highest rung at which
+    the power expected, ``P · (level / present level)`` for a limit and ``P · (level / present level)³`` for a clock, leaves the margin free.
+    The first rung is the highest whose limits, taken by all accelerators at once, keep the budget; with clocks, the highest.
 
     Attributes:
         over_s: Time of the intervals whose ``P`` was above the budget.
@@ -47,11 +48,13 @@ class Budget:
         self.levels = [max(rungs[place].level for rungs in self._rungs) for place in range(len(self._rungs[0]))]
         self._check(least_on)
         self.over_s = self.over_j = 0.0
+        self._has_changed = False
         self._seen: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)] * len(self._machines)
         self.rung = len(self.levels) - 1 if spec.control == "clock" else self._first()
         self.changes: list[tuple[float, float]] = []
         self._take(self.rung, 0.0)
         conductor.fleet.on_ready.append(self._tune)
+        conductor.agenda.add(0.5 * spec.interval, self._midway, is_background=True)
         conductor.agenda.add(spec.interval, self._look, is_background=True)
 
     def _check(self, least_on: int) -> None:
@@ -73,22 +76,35 @@ class Budget:
         self._conductor.fleet.retune(machine, machine.unit.rungs[self.rung].step_model, now_s)
 
     def _take(self, rung: int, now_s: float) -> None:
-        self.rung = rung
+        share = self.levels[rung] / self.levels[self.rung]
+        self._seen = [(energy_j, until_s, power_w * share) for energy_j, until_s, power_w in self._seen]  # what is expected until it is measured
+        self.rung, self._has_changed = rung, True
         self.changes.append((now_s, self.levels[rung]))
         for machine in self._machines:
             if machine.standing in {ON, DRAINING} or now_s == 0.0:
                 self._tune(machine, now_s)
 
+    def _midway(self, now_s: float) -> None:
+        """End legs, so that the next look finds their energy; after a change, what came before it is left behind."""
+        for place, machine in enumerate(self._machines):
+            energy_j, until_s = self._counted(machine.replica, now_s)
+            if self._has_changed:
+                self._seen[place] = (energy_j, until_s, self._seen[place][2])
+        self._has_changed = False
+
+    def _counted(self, replica: Replica, now_s: float) -> tuple[float, float]:
+        """Return the energy that a replica's meters have counted [J], and the time up to which they have; let its leg end soon."""
+        replica.advance(now_s)
+        if replica.outstanding:
+            replica.cut(now_s)
+        else:
+            replica.account_idle(now_s)
+        return energy_so_far_j(replica), replica.busy_s + replica.idle_s
+
     def _measured_w(self, now_s: float) -> float:
         total_w = 0.0
         for place, machine in enumerate(self._machines):
-            replica = machine.replica
-            replica.advance(now_s)
-            if replica.outstanding:
-                replica.cut(now_s)
-            else:
-                replica.account_idle(now_s)
-            energy_j, until_s = energy_so_far_j(replica), replica.busy_s + replica.idle_s
+            energy_j, until_s = self._counted(machine.replica, now_s)
             before_j, before_s, power_w = self._seen[place]
             if until_s > before_s:
                 power_w = (energy_j - before_j) / (until_s - before_s)
@@ -98,6 +114,7 @@ class Budget:
 
     def _look(self, now_s: float) -> None:
         spec = self._spec
+        self._conductor.agenda.add(now_s + 0.5 * spec.interval, self._midway, is_background=True)
         self._conductor.agenda.add(now_s + spec.interval, self._look, is_background=True)
         power_w, present = self._measured_w(now_s), self.levels[self.rung]
         chosen = self.rung

@@ -129,8 +129,8 @@ def test_maintenance_goes_round_and_loses_nothing(flat):
 
 def test_those_leave_who_have_waited_too_long(flat):
     """One at a time, 0.5 s each: with 1.2 s of patience the fourth of a burst is not served."""
-    result = simulate_serving(trace([(0.0, 1, 1)] * 5), [ReplicaSetup(flat, max_num_seqs=1)], options({"admission": {"max_wait": 1.2}}))
-    assert result.requests.queue_s[:3].tolist() == [0.0, 0.5, 1.0]
+    result = simulate_serving(trace([(0.0, 1, 1)] * 5 + [(9.0, 1, 1)]), [ReplicaSetup(flat, max_num_seqs=1)], options({"admission": {"max_wait": 1.2}}))
+    assert result.requests.queue_s[[0, 1, 2, 5]].tolist() == [0.0, 0.5, 1.0, 0.0]
     assert result.counts.dropped == {TIMED_OUT: 2}
 
 
@@ -198,6 +198,19 @@ def test_budget_is_kept_by_lower_rungs_and_given_back(linear_step):
     assert result.power.accelerator_w.max() <= 1000.0 * (1.0 + 1e-9)
     assert result.operation.levels[-1][1] == 400.0
     assert result.requests.e2e_latency_s[-1] == pytest.approx(60 * 0.1)
+
+
+def test_clocks_are_lowered_once_the_budget_is_passed(linear_step):
+    """They begin at full clock: 1,600 W for an interval, then half of it, as three quarters would be 1,200 W."""
+    rungs = tuple(Rung(rung.level / 400.0, rung.step_model) for rung in rungs_of(linear_step))
+    operation = {"power": {"budget": 1000.0, "interval": 1.0, "control": "clock"}}
+    setups = [ReplicaSetup(rungs[-1].step_model)] * 4
+    result = simulate_serving(trace([(0.0, 1, 60)] * 4), setups, options(operation, units=(Unit(rungs=rungs),) * 4))
+    assert result.operation.levels[:2] == ((0.0, 1.0), (1.0, 0.5))
+    assert result.operation.over_budget_s == 1.0
+    assert result.operation.over_budget_j == pytest.approx(600.0)
+    assert result.power.accelerator_w[:4] == pytest.approx([1600.0, 800.0, 800.0, 800.0])
+    assert result.requests.e2e_latency_s[0] == pytest.approx(10 * 0.1 + 50 * 0.2)
 
 
 def test_a_budget_below_static_power_is_refused(linear_step):
