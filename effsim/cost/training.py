@@ -225,7 +225,10 @@ def estimate_training(  # noqa: PLR0913, PLR0917 -- the public contract
     kept = (expert_imbalance, gradient_bytes, offload_activations, offload_optimizer, reading, routing or Routing())
     run = (virtual_pipeline_stages, pipeline_schedule, trainable, lora_rank, capacity_factor, shard_group, rank_time_sd)
     recipe = Recipe(recompute, zero_stage, optimizer, *run, *kept, wide_share, amax_reads)
-    return estimate_step(training_step(deployment, recipe), global_batch_size, micro_batch_size, sequence_length)
+    step = training_step(deployment, recipe)
+    if parallelism.expert > 1 and not step.expert_weights:
+        raise SpecError(f"expert_parallel: {parallelism.expert} groups for experts that {deployment.model.name} does not have; give 1")
+    return estimate_step(step, global_batch_size, micro_batch_size, sequence_length)
 
 
 def estimate_step(step: Step, global_batch_size: Any, micro_batch_size: Any, sequence_length: Any) -> TrainingEstimate:

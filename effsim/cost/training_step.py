@@ -48,13 +48,17 @@ PHASES = ("compute", "bubble", "exchange", "update")
 
 
 class Micro(NamedTuple):
-    """One micro-batch over all stages: costs of forward, backward and recomputation, weight gradients and the last stage's head [s]."""
+    """One micro-batch over all stages: costs of forward, backward and recomputation, weight gradients and the last stage's head [s].
+
+    ``wire_bytes``: what a rank's collectives of layers put on the wire, within a domain and beyond it.
+    """
 
     forward: Costs
     backward: Costs
     repeated: Costs | None
     weight_gradient_s: Any
     head_s: Any
+    wire_bytes: tuple[Any, Any]
 
     def total(self) -> Costs:
         """All of it."""
@@ -83,8 +87,6 @@ def training_step(deployment: Deployment, recipe: Recipe) -> Step:
         trained = adapters.weight_bytes / WIDE_BYTES / p.pipeline
         weights += trained
     experts = sum(op.count * op.weight_bytes for op in wide.operations if op.kind == "grouped_gemm") / WIDE_BYTES / p.pipeline
-    if p.expert > 1 and not experts:
-        raise SpecError(f"expert_parallel: {p.expert} groups for experts that {deployment.model.name} does not have; give 1")
     again = _recomputed(forward, recipe.recompute, deployment.engine.repeats_last_product)
     in_layers = sum(op.count * op.weight_bytes for op in wide.operations if op.kind != "embedding" and op.name != "logits") / WIDE_BYTES
     few_bits = quantized_share(forward, low)
@@ -150,7 +152,7 @@ def micro_batch(step: Step, coefficients: Coefficients, batch: Batch) -> Micro:
     forward, _, head_s = _evaluated(step, step.forward, coefficients, iteration)
     back, gradient_s, head_back_s = _evaluated(step, step.backward, coefficients, iteration)
     repeated = _evaluated(step, step.repeated, coefficients, iteration)[0] if step.repeated is not None else None
-    return Micro(forward, back, repeated, gradient_s, head_s + head_back_s)
+    return Micro(forward, back, repeated, gradient_s, head_s + head_back_s, _layer_bytes(step, batch))
 
 
 def _evaluated(step: Step, table: OpTable, coefficients: Coefficients, iteration: Iteration) -> tuple[Costs, Any, Any]:
@@ -204,7 +206,7 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
         "host_s": host_s + np.zeros_like(count),
         "straggling_s": count * (slowest_s - send_s) * (1.0 - 1.0 / slow),
         "moved_s": count * moved_s,
-        "network_j": _network_j(step, (exchanged_bytes - outer_bytes, outer_bytes), sent_bytes, tuple(share * part for part in _layer_bytes(step, batch))),
+        "network_j": _network_j(step, (exchanged_bytes - outer_bytes, outer_bytes), sent_bytes, tuple(share * part for part in micro.wire_bytes)),
     }
 
 
