@@ -11,10 +11,10 @@ from effsim.sim.request import InFlight
 
 FloatArray = NDArray[np.float64]
 BLOCK_ROWS: Final = 8192
+ROW_NUMBERS: Final = 10
 LATENCIES: Final = ("queue_s", "ttft_s", "tpot_s", "e2e_latency_s")
 COLUMNS: Final = ("id", "arrival_s", "prompt_tokens", "output_tokens", *LATENCIES, "preemptions", "energy_j", "replica")
 
-Row = tuple[int, float, int, int, float, float, float, int, float, int]
 Sink = Callable[[Mapping[str, FloatArray]], None]
 
 
@@ -44,7 +44,7 @@ class RequestLog:
 
     def __init__(self, *, keep: bool = True, limits: Mapping[str, float] | None = None, sink: Sink | None = None) -> None:
         self.keep, self._limits, self._sink = keep, dict(limits or {}), sink
-        self._rows: list[Row] = []
+        self._rows: list[float] = []  # one row after the other
         self._blocks: list[FloatArray] = []
         self.completed = self.within = 0
         self.histograms = {name: Histogram() for name in LATENCIES}
@@ -53,20 +53,21 @@ class RequestLog:
     def add(self, request: InFlight) -> None:
         """Take the numbers of a completed request."""
         self.completed += 1
-        self._rows.append(
-            (
-                request.id, request.arrival_s, request.prompt_tokens, request.output_tokens, request.first_scheduled_s, request.first_token_s,
-                request.last_token_s, request.preemptions, request.energy_j, request.replica,
-            )
+        self._rows += (
+            request.id, request.arrival_s, request.prompt_tokens, request.output_tokens, request.first_scheduled_s, request.first_token_s,
+            request.last_token_s, request.preemptions, request.energy_j, request.replica,
         )  # fmt: skip
-        if len(self._rows) >= BLOCK_ROWS:
+        if not self.completed % BLOCK_ROWS:
             self.flush()
 
     def flush(self) -> None:
         """Turn the rows so far into a block."""
         if not self._rows:
             return
-        ids, arrival_s, prompts, outputs, scheduled_s, first_s, last_s, preemptions, energy_j, replica = np.array(self._rows, dtype=np.float64).T
+        rows = np.array(self._rows, dtype=np.float64).reshape(-1, ROW_NUMBERS)
+        ids, arrival_s, prompts, outputs, scheduled_s, first_s, last_s, preemptions, energy_j, replica = rows.T
+            np.array(self._rows, dtype=np.float64).reshape(-1, ROW_NUMBERS).T
+        )
         self._rows.clear()
         tpot_s = np.where(outputs > 1.0, (last_s - first_s) / np.maximum(outputs - 1.0, 1.0), np.nan)
         queue_s = np.maximum(scheduled_s - arrival_s, 0.0)
