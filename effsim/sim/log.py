@@ -66,8 +66,6 @@ class RequestLog:
             return
         rows = np.array(self._rows, dtype=np.float64).reshape(-1, ROW_NUMBERS)
         ids, arrival_s, prompts, outputs, scheduled_s, first_s, last_s, preemptions, energy_j, replica = rows.T
-            np.array(self._rows, dtype=np.float64).reshape(-1, ROW_NUMBERS).T
-        )
         self._rows.clear()
         tpot_s = np.where(outputs > 1.0, (last_s - first_s) / np.maximum(outputs - 1.0, 1.0), np.nan)
         queue_s = np.maximum(scheduled_s - arrival_s, 0.0)
