@@ -274,6 +274,7 @@ WRONG = [
     ({"pipeline_schedule": "zero-bubble"}, "pipeline_schedule: did you mean 'zero_bubble'.*"),
     ({"micro_batch_size": []}, "micro_batch_size: no value given"),
     ({"tensor": 4}, "optimize_training: no argument 'tensor'; did you mean 'tensor_parallel'.*"),
+    ({"expert_parallel": [2, 4]}, "expert_parallel: 2, 4 groups for experts that llama-2-13b does not have; give 1"),
     ({"objective": "cost"}, "objective: expected step_time_s, energy_j_per_step, energy_per_token_j, memory_bytes, got 'cost'"),
     ({"top": 0}, "top: must be a whole number of at least 1, got 0"),
     ({"memory_headroom": 1.0}, r"memory_headroom: must be a number in \[0, 1\), got 1.0"),

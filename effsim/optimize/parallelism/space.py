@@ -156,7 +156,7 @@ def splits(job: Job, space: Space, model: Any, domain: int) -> Iterator[list[Par
     total = job.num_accelerators
     tensors = space.tensor_parallel or range(1, min(domain, total) + 1)
     contexts = space.context_parallel or _contexts(job.sequence_length)
-    experts = space.expert_parallel or _experts(model)
+    experts = _experts(space, model)
     for tensor, context, expert in itertools.product(tensors, contexts, experts):
         if total % (tensor * context):
             continue
@@ -187,12 +187,19 @@ def _sequence(space: Space, tensor: int) -> tuple[bool, ...]:
     return (False,) if tensor == 1 else space.sequence_parallel or (True, False)
 
 
-def _experts(model: Any) -> tuple[int, ...]:
-    """Return the divisors that all numbers of experts have in common, 1 for a model without."""
-    if not isinstance(model, Transformer):
-        return (1,)
-    counts = {block.ffn.experts for block in model.blocks if isinstance(block.ffn, MoeFfn)}
-    return tuple(e for e in range(1, min(counts, default=1) + 1) if all(count % e == 0 for count in counts))
+def _experts(space: Space, model: Any) -> tuple[int, ...]:
+    """Return the groups given, else the divisors that all numbers of experts have in common; 1 for a model without experts.
+
+    Raises:
+        SpecError: More than one group is asked for, and the model has no experts.
+    """
+    counts = {block.ffn.experts for block in model.blocks if isinstance(block.ffn, MoeFfn)} if isinstance(model, Transformer) else set()
+    given = space.expert_parallel
+    if given is None:
+        return tuple(e for e in range(1, min(counts, default=1) + 1) if all(count % e == 0 for count in counts))
+    if not counts and 1 not in given:
+        raise SpecError(f"expert_parallel: {', '.join(map(str, given))} groups for experts that {model.name} does not have; give 1")
+    return given if counts else (1,)
 
 
 def schedules(space: Space, model: Any, pipeline: int) -> list[Inner]:
