@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from effsim.sim.control.report import OperationReport
 from effsim.sim.legs import Legs
 from effsim.sim.result import RequestColumns, SimulationResult
 
@@ -30,7 +31,7 @@ Event = dict[str, Any]
 
 def files(result: SimulationResult, summary: Mapping[str, Any], power: pd.DataFrame) -> dict[str, str]:
     """Return the text by the name of its file; the first legs and requests where there are too many, and a note on how many are left out."""
-    events = list(chain(_names(result, str(summary["name"])), _counters(power), _legs(result.legs), _requests(result.requests)))
+    events = list(chain(_names(result, str(summary["name"])), _counters(power), _replicas(result.operation), _legs(result.legs), _requests(result.requests)))
     legs, requests = result.legs, result.counts.arrived
     shown = min(len(result.requests.arrival_s), MOST_REQUESTS)
     about = {
@@ -74,6 +75,12 @@ def _counters(power: pd.DataFrame) -> Iterator[Event]:
         yield {"ph": "C", "name": name, "pid": CLUSTER, "tid": 0, "ts": _us(end_s), "args": dict.fromkeys(present, 0.0)}
 
 
+def _replicas(operation: OperationReport | None) -> Iterator[Event]:
+    """Yield how many replicas are on and being started, at each change of a cluster that is operated."""
+    for time_s, on, starting in () if operation is None else operation.replicas:
+        yield {"ph": "C", "name": "replicas", "pid": CLUSTER, "tid": 0, "ts": _us(time_s), "args": {"on": on, "starting": starting}}
+
+
 def _legs(legs: Legs | None) -> Iterator[Event]:
     if legs is None:
         return
@@ -82,7 +89,7 @@ def _legs(legs: Legs | None) -> Iterator[Event]:
         length_s = end_s - start_s
         args = {"iterations": iterations, "running": running, "energy_j": energy_j, "power_w": energy_j / length_s if length_s > 0.0 else None}
         where = {"pid": FIRST_REPLICA + replica, "tid": 1}
-        yield {"ph": "X", "name": kind, "cat": "leg", **where, "ts": _us(start_s), "dur": _us(length_s), "args": args}
+        yield {"ph": "X", "name": kind, "cat": "leg", **where, "ts": _us(start_s), "dur": round(_us(end_s) - _us(start_s), 3), "args": args}
 
 
 def _requests(requests: RequestColumns) -> Iterator[Event]:

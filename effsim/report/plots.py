@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -36,7 +36,7 @@ def files(result: SimulationResult, summary: Mapping[str, Any], power: pd.DataFr
     with mpl.rc_context(settings):
         pictures = {
             "latency.svg": (_latency(Figure, result, summary), "Latencies, cumulated"),
-            "load.svg": (_load(Figure, series), "Requests and KV cache over time"),
+            "load.svg": (_load(Figure, series, () if result.operation is None else result.operation.replicas), "Requests and KV cache over time"),
             "power.svg": (_power(Figure, series), "Power over time by part"),
         }
         return {name: _svg(figure, f"{title}: {summary['name']}") for name, (figure, title) in pictures.items()}
@@ -106,17 +106,26 @@ def _edges_s(series: pd.DataFrame) -> Any:
     return np.append(series["time_s"].to_numpy(), series["time_s"].iloc[-1] + series["duration_s"].iloc[-1])
 
 
-def _load(figure_of: Any, series: pd.DataFrame) -> Any:
-    figure = figure_of(figsize=(8.0, 5.0), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+def _load(figure_of: Any, series: pd.DataFrame, changes: Sequence[tuple[float, int, int]]) -> Any:
+    """Return requests above the KV cache; under them the replicas, where their number changes."""
+    panels = 3 if len(changes) > 1 else 2
+    figure = figure_of(figsize=(8.0, 2.0 + 1.5 * panels), layout="constrained")
+    axes = figure.subplots(panels, 1, sharex=True, height_ratios=(3, 2, 2)[:panels])
+    above, below = axes[:2]
     edges_s = _edges_s(series)
+    if len(changes) > 1:
+        times_s, on, starting = np.array(changes).T
+        axes[2].stairs(on, np.append(times_s, max(edges_s[-1], times_s[-1])), color=COLOURS[0], linewidth=1.2, baseline=None)
+        axes[2].stairs(starting, np.append(times_s, max(edges_s[-1], times_s[-1])), color=COLOURS[1], linewidth=1.0, linestyle="--", baseline=None)
+        axes[2].set(ylabel="replicas on\n(dashed: starting)", ylim=(0.0, 1.05 * float(max(on.max(), starting.max(), 1.0))))
     above.stairs(series["running"], edges_s, color=COLOURS[0], linewidth=1.2, label="running")
     above.stairs(series["waiting"], edges_s, color=COLOURS[1], linewidth=1.2, linestyle="--", label="waiting")
     above.set(ylabel="requests", ylim=(0.0, None))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     below.stairs(100.0 * series["kv_usage"], edges_s, color=COLOURS[2], linewidth=1.2, fill=False)
-    below.set(ylabel="KV cache used (%)", xlabel="time (s)", ylim=(0.0, max(1.0, 105.0 * float(series["kv_usage"].max()))), xlim=(0.0, edges_s[-1]))
-    for axis in (above, below):
+    below.set(ylabel="KV cache used (%)", ylim=(0.0, max(1.0, 105.0 * float(series["kv_usage"].max()))), xlim=(0.0, edges_s[-1]))
+    axes[-1].set_xlabel("time (s)")
+    for axis in axes:
         axis.set_axisbelow(True)
         axis.grid(visible=True, color="0.93", linewidth=0.6)
     return figure

@@ -55,6 +55,9 @@ def families(result: SimulationResult, model: str, power: pd.DataFrame) -> Itera
     yield one("vllm:num_requests_waiting", "Number of requests waiting to be processed.", "gauge", float(last["waiting"]))
     yield one("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", "gauge", float(last["kv_usage"]))
     yield one("vllm:num_preemptions_total", "Cumulative number of preemption from the engine.", "counter", counts.preemptions)
+    asked, found = (sum(getattr(stats, name) for stats in result.replicas) for name in ("asked_tokens", "found_tokens"))
+    yield one("vllm:prefix_cache_queries_total", "Prefix cache queries, in terms of number of queried tokens.", "counter", asked)
+    yield one("vllm:prefix_cache_hits_total", "Prefix cache hits, in terms of number of cached tokens.", "counter", found)
     yield one("vllm:prompt_tokens_total", "Number of prefill tokens of completed requests.", "counter", counts.prompt_tokens)
     yield one("vllm:generation_tokens_total", "Number of generation tokens of completed requests.", "counter", counts.output_tokens)
     finished = [("", {**label, "finished_reason": "length"}, float(counts.completed))]

@@ -118,6 +118,7 @@ class ReplicaStats:
     """One replica over the run; ``kv_blocks_free`` at its end equals ``kv_blocks``.
 
     ``prefill_j`` is the part of the energy of its iterations that falls to tokens of prompts, by their share of the tokens of each iteration.
+    ``asked_tokens`` were those of requests at their admission, where prefixes are found again; ``found_tokens`` of them were in the cache.
     """
 
     iterations: int
@@ -130,6 +131,8 @@ class ReplicaStats:
     loading_s: float = 0.0
     off_s: float = 0.0
     prefill_j: float = 0.0
+    asked_tokens: int = 0
+    found_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,6 +225,8 @@ def _stats(replica: Replica, end_s: float) -> ReplicaStats:
         loading_s=rest_s.get(LOADING, 0.0),
         off_s=rest_s.get(OFF, 0.0),
         prefill_j=replica.prefill_j,
+        asked_tokens=replica.asked_tokens,
+        found_tokens=replica.found_tokens,
     )
 
 

@@ -26,8 +26,8 @@ def test_legs_fill_the_busy_time_and_hold_its_energy(serving_run):
         assert math.fsum(leg["dur"] for leg in own) == pytest.approx(stats.busy_s * 1e6, rel=1e-6)
         assert math.fsum(leg["args"]["energy_j"] for leg in own) == pytest.approx(stats.energy.busy_j, rel=1e-9)
         assert sum(leg["args"]["iterations"] for leg in own) == stats.iterations
-        ends = sorted((leg["ts"], leg["ts"] + leg["dur"]) for leg in own)
-        assert all(later[0] >= former[1] - 1e-2 for former, later in pairwise(ends))
+        nanoseconds = sorted((round(leg["ts"] * 1e3), round(leg["dur"] * 1e3)) for leg in own)
+        assert all(later[0] >= former[0] + former[1] for former, later in pairwise(nanoseconds))
 
 
 def test_phases_of_a_request_follow_each_other_within_it(serving_run):

@@ -1,7 +1,9 @@
 """Pictures of a run: whole SVG, the same bytes for the same run; joining bins keeps joules."""
 
 import copy
+import json
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 
 from effsim.cost import step
 from effsim.errors import MissingExtraError
+from effsim.report import chrome_trace
 from effsim.report.plots import files, joined
 from effsim.run.serving import simulate_at
+from effsim.sim.control.report import OperationReport
 from effsim.specs.scenario import load_scenario
 from tests.run.fakes import SCENARIO, FakeStep
 
@@ -49,3 +53,14 @@ def test_without_matplotlib_the_message_says_what_to_install(serving_run, monkey
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"effsim\[report\]"):
         files(serving_run.simulation, serving_run.summary, serving_run.power)
+
+
+def test_replicas_that_come_and_go_are_shown(serving_run):
+    nothing = dict.fromkeys(OperationReport.__slots__, 0)
+    report = OperationReport(**{**nothing, "levels": (), "replicas": ((0.0, 2, 0), (1.0, 2, 1), (2.0, 3, 0))})
+    load = files(replace(serving_run.simulation, operation=report), serving_run.summary, serving_run.power)["load.svg"]
+    assert "starting" in load
+    assert "starting" not in files(serving_run.simulation, serving_run.summary, serving_run.power)["load.svg"]
+    events = json.loads(chrome_trace.files(replace(serving_run.simulation, operation=report), serving_run.summary, serving_run.power)["trace.json"])
+    shown = [event["args"] for event in events["traceEvents"] if event["name"] == "replicas"]
+    assert shown == [{"on": 2, "starting": 0}, {"on": 2, "starting": 1}, {"on": 3, "starting": 0}]

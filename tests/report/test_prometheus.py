@@ -1,6 +1,7 @@
 """The Prometheus text keeps the grammar of the format, and its histograms agree with the requests."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,14 @@ def test_counters_are_those_of_the_run(metrics, serving_run):
     assert found["vllm:request_success_total"][0] == ("", {"model_name": "llama-3.1-8b", "finished_reason": "length"}, 60.0)
     joules = sum(value for _, _, value in found["effsim:accelerator_energy_joules_total"])
     assert joules == pytest.approx(serving_run.simulation.energy.total_j, rel=1e-12)
+
+
+def test_what_was_found_in_the_prefix_cache_is_counted(serving_run):
+    result = serving_run.simulation
+    told = tuple(replace(stats, asked_tokens=100, found_tokens=40) for stats in result.replicas)
+    found, _ = parsed(files(replace(result, replicas=told), serving_run.summary, serving_run.power)["metrics.prom"])
+    assert found["vllm:prefix_cache_queries_total"][0][2] == 200
+    assert found["vllm:prefix_cache_hits_total"][0][2] == 80
 
 
 def test_odd_text_is_escaped():
