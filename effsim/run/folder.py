@@ -4,6 +4,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -43,11 +44,12 @@ def require_writable(path: Path, option: str) -> None:
         raise SpecError(f"{option}: {path} cannot be written: {error.strerror}") from None
 
 
-def write_folder(folder: Path, scenario: Scenario, report: ScenarioReport, base: Outcome, exports: Sequence[Export] = ()) -> dict[str, str]:
-    """Write what a run leaves, each file whole or not at all; return the files that were left out, with the reason.
+def write_folder(folder: Path, scenario: Scenario, report: ScenarioReport, base: Outcome, exports: Sequence[Export] = ()) -> ScenarioReport:
+    """Write what a run leaves, each file whole or not at all.
 
     Always config.yaml, summary.json, metadata.json; requests and time series, as CSV and as Parquet, where there are any; of a serving
-    run also what the exports make. A file that needs a package which is not installed is left out.
+    run also what the exports make. A file that needs a package which is not installed is left out; the report returned names it with the
+    reason under ``not_written`` of its metadata.
 
     Raises:
         SpecError: The folder cannot be written.
@@ -57,7 +59,6 @@ def write_folder(folder: Path, scenario: Scenario, report: ScenarioReport, base:
     left_out: dict[str, str] = {}
     try:
         write_atomically(folder / "config.yaml", dump_yaml(scenario.model_dump(mode="json", exclude_none=True)))
-        write_atomically(folder / "summary.json", report.to_json() + "\n")
         for name, table in tables.items():
             if table is None:
                 continue
@@ -72,11 +73,14 @@ def write_folder(folder: Path, scenario: Scenario, report: ScenarioReport, base:
         if base.simulation is not None and base.power is not None:
             for export in exports:
                 left_out |= _export(folder, export, base.simulation, base.summary, base.power)
-        about = {**report.metadata, "python": platform.python_version(), "libraries": libraries, "not_written": left_out}
+        if left_out:
+            report = replace(report, metadata={**report.metadata, "not_written": left_out})
+        about = {**report.metadata, "python": platform.python_version(), "libraries": libraries}
+        write_atomically(folder / "summary.json", report.to_json() + "\n")
         write_atomically(folder / "metadata.json", to_json(about) + "\n")
     except OSError as error:
         raise SpecError(f"{folder}: the run's folder cannot be written: {error.strerror}") from None
-    return left_out
+    return report
 
 
 def _export(folder: Path, export: Export, result: SimulationResult, summary: Mapping[str, Any], power: pd.DataFrame) -> dict[str, str]:

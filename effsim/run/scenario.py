@@ -1,7 +1,6 @@
 """A scenario's base beside its what-ifs: every variant under the same requests, at the median and at the ends of what is not known."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -83,8 +82,7 @@ def run(scenario: str | Path | dict[str, Any] | Scenario, progress: Progress | N
         metadata=_metadata(whole, base, outcomes),
     )
     if settings.output is not None:
-        missing = write_folder(settings.output, whole, report, base, settings.exports)
-        report = replace(report, metadata={**report.metadata, "not_written": missing}) if missing else report
+        report = write_folder(settings.output, whole, report, base, settings.exports)
     return report
 
 
