@@ -37,8 +37,29 @@ class Exchange(NamedTuple):
     scatters_sums: bool = False
 
 
-def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: Coefficients, load: Exchange) -> tuple[Any, Any, Any]:
-    """Return time [s], bytes that a rank puts on the wire and those of them that leave its domain, for gradients and weights over data and context ranks.
+class Exchanged(NamedTuple):
+    """What an exchange takes in a step.
+
+    Args:
+        reduced_s: Sums of gradients [s].
+        gathered_s: Weights [s].
+        wire_bytes: That a rank puts on the wire [bytes].
+        outer_bytes: Of them those that leave its domain [bytes].
+    """
+
+    reduced_s: Any
+    gathered_s: Any
+    wire_bytes: Any
+    outer_bytes: Any
+
+    @property
+    def time_s(self) -> Any:
+        """Of both [s]."""
+        return self.reduced_s + self.gathered_s
+
+
+def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: Coefficients, load: Exchange) -> Exchanged:
+    """Return times and bytes for gradients and weights over data and context ranks.
 
     Stage 0: all-reduce of gradients; 1: reduce-scatter of them and all-gather of weights; 2: that reduce-scatter per micro-batch, as
     no rank keeps the whole sum; 3: that all-gather twice per micro-batch, too. With hybrid sharding all stay within the group, and
@@ -53,19 +74,52 @@ def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: C
     """
     ranks = parallelism.data * parallelism.context
     group = load.shard_group or ranks
-    time_s, wire_bytes, outer_bytes = (np.zeros_like(load.micro_batches) for _ in range(3))
+    reduced_s, gathered_s, wire_bytes, outer_bytes = (np.zeros_like(load.micro_batches) for _ in range(4))
     if ranks == 1:
-        return time_s, wire_bytes, outer_bytes
+        return Exchanged(reduced_s, gathered_s, wire_bytes, outer_bytes)
     near = dataclasses.replace(parallelism, expert=1, data=group, context=1)
     far = dataclasses.replace(near, tensor=parallelism.tensor * group, data=ranks // group)  # a group lies between two ranks with the same shard
     for pattern, payload_bytes, times, who in _plan(load, group, ranks):
         cost = collective_cost(pattern, "data", near if who == "near" else far, fabric)
         beta_s = payload_bytes / coefficients.link_efficiency
         lines = [a * coefficients.collective_latency_factor + b * beta_s for a, b in zip(cost.alpha_s, cost.beta_s_per_byte, strict=True)]
-        time_s = time_s + times * min(lines)
+        if pattern == "all_gather":
+            gathered_s = gathered_s + times * min(lines)
+        else:
+            reduced_s = reduced_s + times * min(lines)
         wire_bytes = wire_bytes + times * cost.wire_per_byte * payload_bytes
         outer_bytes = outer_bytes + times * cost.outer_per_byte * payload_bytes
-    return time_s, wire_bytes, outer_bytes
+    return Exchanged(reduced_s, gathered_s, wire_bytes, outer_bytes)
+
+
+def hideable_s(load: Exchange, exchanged: Exchanged, passes_s: tuple[Any, Any], busy_s: Any) -> Any:
+    """Return what of an exchange a step's computation can hide at most [s].
+
+    Stages 0 to 2: sums of gradients behind the backward pass of the last micro-batch, since they are not whole before (PyTorch DDP's
+    ``no_sync``; Megatron Core, ``--overlap-grad-reduce``), of every one where each micro-batch's are scattered; weights behind the
+    forward pass of the first one, which is in want of them (``--overlap-param-gather``). Stage 3: both behind all passes, as weights
+    are gathered again for each. That chunks of an interleaved pipeline have their sums earlier is not counted.
+
+    Args:
+        load: What there is to exchange.
+        exchanged: What that takes.
+        passes_s: Forward and backward of one micro-batch on one stage, the second with recomputation [s].
+        busy_s: Of all micro-batches [s].
+
+    >>> load, taken = Exchange(1, 1.0, 1.0, 8.0), Exchanged(5.0, 3.0, 0.0, 0.0)
+    >>> [float(hideable_s(load._replace(zero_stage=stage), taken, (1.0, 2.0), 24.0)) for stage in (1, 2, 3)]
+    [3.0, 6.0, 8.0]
+    """
+    if load.zero_stage == SHARDED_WEIGHTS:
+        return np.minimum(exchanged.time_s, busy_s)
+    forward_s, backward_s = passes_s
+    often = load.micro_batches if _scatters_each(load) else 1.0
+    return np.minimum(exchanged.reduced_s, often * backward_s) + np.minimum(exchanged.gathered_s, forward_s)
+
+
+def _scatters_each(load: Exchange) -> bool:
+    """Return whether each micro-batch's gradients are scattered, rather than their sum."""
+    return load.zero_stage == SHARDED_WEIGHTS or (load.zero_stage == SHARDED_GRADIENTS and not load.scatters_sums)
 
 
 def _plan(load: Exchange, group: int, ranks: int) -> list[tuple[Collective, float, Any, str]]:
@@ -77,7 +131,6 @@ def _plan(load: Exchange, group: int, ranks: int) -> list[tuple[Collective, floa
         gather: tuple[Collective, float, Any, str] = ("all_gather", WEIGHT_BYTES * load.weights, 2.0 * load.micro_batches, "near")
     else:
         gather = ("all_gather", WEIGHT_BYTES * load.trained, 1.0, "near")
-    often = load.zero_stage == SHARDED_WEIGHTS or (load.zero_stage >= SHARDED_GRADIENTS and not load.scatters_sums)
-    scatters = load.micro_batches if often else 1.0
+    scatters = load.micro_batches if _scatters_each(load) else 1.0
     plan: list[tuple[Collective, float, Any, str]] = [("reduce_scatter", gradients, scatters, "near"), gather]
     return [*plan, ("all_reduce", gradients / group, 1.0, "far")] if group < ranks else plan

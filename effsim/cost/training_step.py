@@ -9,7 +9,7 @@ import numpy as np
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Device, build_device
 from effsim.cost.evaluate import Costs, CostTable, Habits, cost_table, evaluate, powered, wire_bytes
-from effsim.cost.exchange import SHARDED_OPTIMIZER, SHARDED_WEIGHTS, Exchange, exchange_gradients
+from effsim.cost.exchange import SHARDED_OPTIMIZER, Exchange, Exchanged, exchange_gradients, hideable_s
 from effsim.cost.offload import offloaded
 from effsim.cost.recipe import Batch, Recipe, Step, expert_copies, with_choices
 from effsim.cost.routing import part_s, with_routing
@@ -189,10 +189,10 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
     times = StageTimes(forward_s, stage_s - forward_s, micro.weight_gradient_s / p.pipeline)
     idle_s = bubble_s(recipe.schedule, p.pipeline, recipe.virtual_stages, times)
     change = powered(evaluate(costs_of(step, step.update, coefficients), _one(step.update, len(count))), device)
-    exchange_s, exchanged_bytes, outer_bytes = _exchanging(step, coefficients, count)
-    hideable_s = busy_s if recipe.zero_stage == SHARDED_WEIGHTS else busy_s / 2.0
-    exposed_s = exchange_s - deployment.engine.communication_overlap.value * np.minimum(exchange_s, hideable_s)
-    link_j = (exchanged_bytes + sent_bytes + host_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
+    load, exchanged = _exchanging(step, coefficients, count)
+    hidden_s = hideable_s(load, exchanged, (forward_s, whole.time_s / p.pipeline - forward_s), busy_s)
+    exposed_s = exchanged.time_s - deployment.engine.communication_overlap.value * hidden_s
+    link_j = (exchanged.wire_bytes + sent_bytes + host_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
     return {
         "compute_s": compute.time_s,
         "bubble_s": idle_s + np.zeros_like(count),
@@ -206,23 +206,25 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
         "host_s": host_s + np.zeros_like(count),
         "straggling_s": count * (slowest_s - send_s) * (1.0 - 1.0 / slow),
         "moved_s": count * moved_s,
-        "network_j": _network_j(step, (exchanged_bytes - outer_bytes, outer_bytes), sent_bytes, tuple(share * part for part in micro.wire_bytes)),
+        "network_j": _network_j(
+            step, (exchanged.wire_bytes - exchanged.outer_bytes, exchanged.outer_bytes), sent_bytes, tuple(share * part for part in micro.wire_bytes)
+        ),
     }
 
 
-def _exchanging(step: Step, coefficients: Coefficients, count: Any) -> tuple[Any, Any, Any]:
-    """Return time [s], wire bytes and those of them beyond a domain; spread experts exchange among the ranks that hold the same ones."""
+def _exchanging(step: Step, coefficients: Coefficients, count: Any) -> tuple[Exchange, Exchanged]:
+    """Return what there is to exchange and what that takes; spread experts exchange among the ranks that hold the same ones."""
     p, recipe, fabric = step.deployment.parallelism, step.recipe, step.deployment.fabric
     if step.deployment.engine.flat_exchange:
         fabric = dataclasses.replace(fabric, domain=1)
     whole = Exchange(recipe.zero_stage, step.trained, step.weights, count, recipe.shard_group, step.gradient_bytes, step.deployment.engine.scatters_sums)
     if p.expert == 1 or not step.expert_weights:
-        return exchange_gradients(fabric, p, coefficients, whole)
+        return whole, exchange_gradients(fabric, p, coefficients, whole)
     trained = step.expert_weights if recipe.trainable == "full" else 0.0
     rest = whole._replace(trained=step.trained - trained, weights=step.weights - step.expert_weights)
     experts = whole._replace(trained=trained, weights=step.expert_weights, shard_group=None)
     parts = [exchange_gradients(fabric, p, coefficients, rest), exchange_gradients(fabric, expert_copies(p), coefficients, experts)]
-    return parts[0][0] + parts[1][0], parts[0][1] + parts[1][1], parts[0][2] + parts[1][2]
+    return whole, Exchanged(*(sum(both) for both in zip(*parts, strict=True)))
 
 
 def _network_j(step: Step, exchanged: tuple[Any, Any], sent_bytes: Any, layers: tuple[Any, ...]) -> Any:

@@ -32,7 +32,8 @@ def backward(table: OpTable, *, frozen: bool = False, gradient_bytes: float = 4.
     """Return the backward pass of a forward table.
 
     A product gives two of its own size, for its input and for its weight (whose gradient is added to a sum); tiled attention
-    five products for two (scores are recomputed on chip; Dao, arXiv:2307.08691); elementwise work twice; collectives as many again.
+    five products for two (scores are recomputed on chip; Dao, arXiv:2307.08691); elementwise work twice; collectives as many again, but
+    twice the bytes round a ring of context ranks: keys and values, and beside them their gradients (Liu et al., arXiv:2310.01889).
     Where products take operands of few bits, the gradient of each output is quantised, too.
 
     Args:
@@ -54,12 +55,16 @@ def backward(table: OpTable, *, frozen: bool = False, gradient_bytes: float = 4.
             found.append(_times(op, product.cols / product.inner))
         else:
             factor = 2.5 if op.kind == "prefill_attention" else 1.0 if op.kind == "collective" else 2.0
-            found.append(_times(op, factor))
+            found.append(_times(op, factor) if op.name != "attention.ring" else _ring_gradient(op))
     return build_table(found, table.parallelism, weight_bytes=table.weight_bytes, parameters=table.parameters)
 
 
 def _times(op: Operation, factor: float) -> Operation:
     return dataclasses.replace(op, name=f"{op.name}.backward", flop=scaled(op.flop, factor), read=scaled(op.read, factor), write=scaled(op.write, factor))
+
+
+def _ring_gradient(op: Operation) -> Operation:
+    return dataclasses.replace(op, name=f"{op.name}.backward", payload=scaled(op.payload, 2.0))
 
 
 def _input_gradient(op: Operation) -> Operation:

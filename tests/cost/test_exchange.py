@@ -7,7 +7,7 @@ import pytest
 
 from effsim.cost.collectives import Fabric, Level
 from effsim.cost.device import prior_for
-from effsim.cost.exchange import Exchange, exchange_gradients
+from effsim.cost.exchange import Exchange, Exchanged, exchange_gradients, hideable_s
 from effsim.specs import loading
 from effsim.workload.operations import Parallelism
 
@@ -18,8 +18,8 @@ ONE = np.array([1.0])
 
 
 def exchange(stage, micro_batches=1.0, **sizes):
-    time_s, wire_bytes, _ = exchange_gradients(FLAT, Parallelism(**sizes), EXACT, Exchange(stage, WEIGHTS, WEIGHTS, ONE * micro_batches))
-    return float(time_s[0]), float(wire_bytes[0])
+    found = exchange_gradients(FLAT, Parallelism(**sizes), EXACT, Exchange(stage, WEIGHTS, WEIGHTS, ONE * micro_batches))
+    return float(found.time_s[0]), float(found.wire_bytes[0])
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -58,17 +58,17 @@ def test_context_ranks_hold_the_same_weights_and_take_part():
 
 def test_a_link_half_as_efficient_takes_twice_as_long():
     half = dataclasses.replace(EXACT, link_efficiency=0.5)
-    time_s, wire_bytes, _ = exchange_gradients(FLAT, Parallelism(data=8), half, Exchange(1, WEIGHTS, WEIGHTS, ONE))
-    assert (float(time_s[0]), float(wire_bytes[0])) == pytest.approx((2 * exchange(1, data=8)[0], exchange(1, data=8)[1]))
+    found = exchange_gradients(FLAT, Parallelism(data=8), half, Exchange(1, WEIGHTS, WEIGHTS, ONE))
+    assert (float(found.time_s[0]), float(found.wire_bytes[0])) == pytest.approx((2 * exchange(1, data=8)[0], exchange(1, data=8)[1]))
 
 
 def test_no_gradient_crosses_the_slow_network_more_than_once_per_domain():
     """16 ranks in 2 domains: all-gather and reduce-scatter put 1/8 of the buffer, halved, on the slow links."""
     nested = Fabric(8, Level(0.0, 1e30), Level(0.0, RATE))
-    time_s, wire_bytes, outer_bytes = exchange_gradients(nested, Parallelism(data=16), EXACT, Exchange(1, WEIGHTS, WEIGHTS, ONE))
-    assert float(time_s[0]) == pytest.approx(6 * WEIGHTS / 8 / 2 / RATE)
-    assert float(outer_bytes[0]) == pytest.approx(6 * WEIGHTS / 8 / 2)
-    assert float(wire_bytes[0]) == pytest.approx(6 * WEIGHTS * 15 / 16)
+    found = exchange_gradients(nested, Parallelism(data=16), EXACT, Exchange(1, WEIGHTS, WEIGHTS, ONE))
+    assert float(found.time_s[0]) == pytest.approx(6 * WEIGHTS / 8 / 2 / RATE)
+    assert float(found.outer_bytes[0]) == pytest.approx(6 * WEIGHTS / 8 / 2)
+    assert float(found.wire_bytes[0]) == pytest.approx(6 * WEIGHTS * 15 / 16)
 
 
 @pytest.mark.parametrize("group", [2, 4, 8])
@@ -76,6 +76,30 @@ def test_groups_within_a_domain_sum_their_gradients_over_the_slow_network(group)
     """Two domains of 8: whatever the group, a domain's fp32 sum crosses once each way, an eighth of it by each rank: 2 · 1/2 · 4 / 8."""
     nested = Fabric(8, Level(0.0, 1e30), Level(0.0, RATE))
     load = Exchange(3, WEIGHTS, WEIGHTS, ONE, shard_group=group)
-    time_s, _, outer_bytes = exchange_gradients(nested, Parallelism(data=16), EXACT, load)
-    assert float(outer_bytes[0]) == pytest.approx(0.5 * WEIGHTS)
-    assert float(time_s[0]) == pytest.approx(0.5 * WEIGHTS / RATE)
+    found = exchange_gradients(nested, Parallelism(data=16), EXACT, load)
+    assert float(found.outer_bytes[0]) == pytest.approx(0.5 * WEIGHTS)
+    assert float(found.time_s[0]) == pytest.approx(0.5 * WEIGHTS / RATE)
+
+
+HIDDEN = [
+    (0, False, [4.0, 4.0]),  # 12 s of sums behind the last backward pass of 4 s
+    (1, False, [6.0, 6.0]),  # and 5 s of gathering behind the first forward pass of 2 s
+    (2, False, [6.0, 14.0]),  # 12 s of scattering behind 4 s or 16 s of backward passes
+    (2, True, [6.0, 6.0]),
+    (3, False, [6.0, 17.0]),  # 17 s of both behind 6 s or 24 s
+]
+
+
+@pytest.mark.parametrize(("stage", "sums", "expected_s"), HIDDEN)
+def test_what_hides_the_exchange_of_one_and_of_four_micro_batches(stage, sums, expected_s):
+    """Megatron Core and PyTorch DDP start on gradients in the last backward pass, the first one that leaves whole sums."""
+    counts = np.array([1.0, 4.0])
+    load = Exchange(stage, WEIGHTS, WEIGHTS, counts, scatters_sums=sums)
+    taken = Exchanged(12.0 + 0.0 * counts, (5.0 if stage else 0.0) + 0.0 * counts, counts, counts)
+    assert hideable_s(load, taken, (2.0, 4.0), 6.0 * counts).tolist() == expected_s
+
+
+def test_sums_and_gathered_weights_are_told_apart():
+    found = exchange_gradients(FLAT, Parallelism(data=8), EXACT, Exchange(1, WEIGHTS, WEIGHTS, ONE))
+    assert float(found.reduced_s[0]) == pytest.approx(7 / 8 * 4 * WEIGHTS / RATE)
+    assert float(found.gathered_s[0]) == pytest.approx(7 / 8 * 2 * WEIGHTS / RATE)

@@ -143,7 +143,8 @@ def _same(job, space, expected, refused):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("job", [SMALL, Job("mixtral-8x7b", "h100_sxm", 16, 64, 2048)], ids=["dense", "mixture"])
 def test_what_the_bound_rules_out_is_not_among_the_best(objective, job):
-    ranks = {"tensor_parallel": [2, 4], "pipeline_parallel": [1, 2, 4], "virtual_pipeline_stages": [1, 2], "context_parallel": 1, "expert_parallel": [1, 4]}
+    ranks = {"tensor_parallel": [2, 4], "pipeline_parallel": [1, 2, 4], "virtual_pipeline_stages": [1, 2], "context_parallel": 1}
+    ranks["expert_parallel"] = [1] if job is SMALL else [1, 4]
     space = Space(**ranks, micro_batch_size=[1, 2], sequence_parallel=True, recompute=["none", "minimal", "full"])
     whole_table, best = search_parallelism(job, objective, space=space), search_parallelism(job, objective, space=space, top=7)
     assert best.best[objective].tolist() == pytest.approx(whole_table.best[objective].head(7).tolist(), rel=1e-12)
@@ -275,6 +276,7 @@ WRONG = [
     ({"micro_batch_size": []}, "micro_batch_size: no value given"),
     ({"tensor": 4}, "optimize_training: no argument 'tensor'; did you mean 'tensor_parallel'.*"),
     ({"expert_parallel": [2, 4]}, "expert_parallel: 2, 4 groups for experts that llama-2-13b does not have; give 1"),
+    ({"expert_parallel": [1, 4]}, "expert_parallel: 4 groups for experts that llama-2-13b does not have; give 1"),
     ({"objective": "cost"}, "objective: expected step_time_s, energy_j_per_step, energy_per_token_j, memory_bytes, got 'cost'"),
     ({"top": 0}, "top: must be a whole number of at least 1, got 0"),
     ({"memory_headroom": 1.0}, r"memory_headroom: must be a number in \[0, 1\), got 1.0"),

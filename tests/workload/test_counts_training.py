@@ -48,6 +48,14 @@ def test_collectives_run_as_often_backward_as_forward():
     assert amount(behind, "payload", forward_of) == amount(table, "payload", forward_of)
 
 
+def test_a_ring_passes_keys_and_values_forward_and_their_gradients_too_backward():
+    """Llama 3.1 8B on 4 context ranks: 32 layers, 8 key-value heads of 128, 2 bytes: the gathered buffer is 4 · 2,048 tokens of K and V."""
+    table = table_of("llama-3.1-8b", Parallelism(context=4), phase="train")
+    forward_bytes = 32 * 4 * TOKENS * 2 * 8 * 128 * 2
+    assert amount(table, "payload", forward_of) == forward_bytes
+    assert amount(backward(table), "payload", forward_of) == 2 * forward_bytes
+
+
 def test_full_recomputation_adds_one_forward_pass_of_the_layers():
     """Korthikanti et al., arXiv:2205.05198, section 5; embedding, head and loss are not in a checkpointed layer."""
     table = table_of("llama-3.1-8b", phase="train")

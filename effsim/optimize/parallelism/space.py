@@ -191,14 +191,15 @@ def _experts(space: Space, model: Any) -> tuple[int, ...]:
     """Return the groups given, else the divisors that all numbers of experts have in common; 1 for a model without experts.
 
     Raises:
-        SpecError: More than one group is asked for, and the model has no experts.
+        SpecError: More than one group is asked for, alone or among others, and the model has no experts.
     """
     counts = {block.ffn.experts for block in model.blocks if isinstance(block.ffn, MoeFfn)} if isinstance(model, Transformer) else set()
     given = space.expert_parallel
     if given is None:
         return tuple(e for e in range(1, min(counts, default=1) + 1) if all(count % e == 0 for count in counts))
-    if not counts and 1 not in given:
-        raise SpecError(f"expert_parallel: {', '.join(map(str, given))} groups for experts that {model.name} does not have; give 1")
+    several = [groups for groups in given if groups > 1]
+    if several and not counts:
+        raise SpecError(f"expert_parallel: {', '.join(map(str, several))} groups for experts that {model.name} does not have; give 1")
     return given if counts else (1,)
 
 
