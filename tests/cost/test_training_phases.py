@@ -61,3 +61,9 @@ def test_backward_takes_about_twice_the_forward():
 def test_accelerators_that_wait_draw_less_than_those_that_compute():
     _, table = phases(tensor_parallel=2, pipeline_parallel=4, storage="file_server_10g", data_bytes_per_token=1e6)
     assert max(table.power_w["bubble"], table.power_w["loading"]) < min(table.power_w["forward"], table.power_w["backward"])
+
+
+def test_more_micro_batches_hide_no_more_of_the_sums():
+    """Stage 1 exchanges once a step, behind one backward and one forward pass: what is exposed does not fall with the number of micro-batches."""
+    few, many = (phases(micro_batch_size=1, global_batch_size=count, zero_stage=1, gradient_bytes=4, sequence_length=128)[0] for count in (32, 128))
+    assert float(few.exchange_s) == pytest.approx(float(many.exchange_s), rel=1e-9)
