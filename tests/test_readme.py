@@ -3,16 +3,23 @@
 A block is left out by the line ``<!-- not executed: why -->`` just before it. The Python blocks of one file share their names, in order.
 """
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import effsim
+from effsim.bench.run_file import write_run
+from tests.calibrate.run_files import measured, prior_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -47,9 +54,32 @@ def run_python(page_text: str, where: str) -> dict[str, object]:
     return names
 
 
+@pytest.fixture(scope="session")
+def measured_files(tmp_path_factory):
+    """What the pages measure elsewhere: a run file, a calibration of it, and logs of a server, all of an H100 that is as the model says."""
+    folder = tmp_path_factory.mktemp("measured")
+    prior = prior_of()
+    write_run(folder / "run.json", measured(prior.median, np.random.default_rng(1)))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-c", "from effsim.cli import main; main()", "calibrate", "run", "run.json", "-o", "my_h100.yaml"]
+    subprocess.run(program, cwd=folder, env=environment, capture_output=True, check=True, timeout=TIMEOUT_S)
+    for batch in (8, 32, 128):
+        estimate = effsim.estimate_serving("llama-3.1-8b", "h100_sxm", batch=batch, prompt_tokens=512, output_tokens=256)
+        log = {
+            "date": "20261101-120000", "backend": "vllm", "model_id": "llama-3.1-8b", "num_prompts": 100, "completed": 100, "max_concurrency": batch,
+            "total_input_tokens": 51_200, "total_output_tokens": 25_600, "output_throughput": estimate.output_tokens_per_s,
+            "mean_ttft_ms": 90.0,
+            "mean_tpot_ms": 1e3 * estimate.tpot_s, "mean_itl_ms": 1e3 * estimate.tpot_s, "median_itl_ms": 1e3 * estimate.itl_s,
+        }  # fmt: skip
+        (folder / f"run-{batch}.json").write_text(json.dumps(log), encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
-def beside_the_data(tmp_path, monkeypatch):
+def beside_the_data(tmp_path, monkeypatch, measured_files):
     """A working folder like the checkout's, in which the pages may write."""
+    for path in measured_files.iterdir():
+        shutil.copy(path, tmp_path)
     for name in ("scenarios", "hardware_specs"):
         (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
@@ -73,8 +103,12 @@ def test_python_blocks_run(page):
 def test_effsim_commands_run(command, beside_the_data):
     program = [sys.executable, "-c", "from effsim.cli import main; main()"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    words = shlex.split(command, comments=True)[1:]
+    if words[0] == "bench":
+        (beside_the_data / "run.json").unlink()
+    arguments = [name for word in words for name in (sorted(path.name for path in beside_the_data.glob(word)) if "*" in word else [word])]
     done = subprocess.run(
-        [*program, *shlex.split(command, comments=True)[1:]],
+        [*program, *arguments],
         cwd=beside_the_data,
         env=environment,
         capture_output=True,
