@@ -150,7 +150,7 @@ def _group(scenario: Scenario, machines: Machines, typical: tuple[float, float, 
         batching=options.batching,
         long_prefill_tokens=options.long_prefill_tokens or 0,
         prefix_caching=engine.prefix_caching if options.prefix_caching is None else options.prefix_caching,
-        prefix_hit_ratio=options.prefix_hit_ratio,
+        prefix_hit_ratio=0.0 if options.prefix_caching is False else options.prefix_hit_ratio,
         speculation=None if drafts is None else Speculation(drafts.draft_tokens, drafts.acceptance, scenario.seed),
     )
     unit = unit_of(scenario, machines, model, at)

@@ -1,5 +1,6 @@
 """Every name and split of every variant, resolved before anything is simulated; a mistake is said with file, line and field."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
@@ -68,6 +69,10 @@ def _checks(scenario: Scenario) -> Iterator[Check]:
         yield "engine.scheduler", lambda: policy("pick", scenario.engine.scheduler)
         yield "router", lambda: policy("route", scenario.router)
         yield "workload.trace", lambda: _require_trace(scenario)
+        drafts = scenario.engine.speculation
+        if drafts is not None and drafts.draft_model is not None:
+            yield "engine.speculation.draft_model", partial(model, drafts.draft_model)
+        yield from _of_operation(scenario)
     if scenario.cluster is not None:
         queue = scenario.cluster.queue
         yield "cluster.queue", lambda: queue_policy(queue)
@@ -78,11 +83,50 @@ def _checks(scenario: Scenario) -> Iterator[Check]:
         yield from _of_machines(scenario, f"fleet.{index}", machines)
 
 
+def _of_operation(scenario: Scenario) -> Iterator[Check]:
+    scaling, failures = scenario.operation.autoscaling, scenario.operation.failures
+    for name in () if scaling is None else ("minimum", "initial"):
+        yield f"operation.autoscaling.{name}", partial(_require_pool, scenario, getattr(scaling, name) or 0)
+    for index, at in enumerate(() if failures is None else failures.at):
+        yield f"operation.failures.at.{index}.replica", partial(_require_replica, scenario, at.replica)
+
+
+def _require_pool(scenario: Scenario, wanted: int) -> None:
+    """Check that some pool, the replicas of one role, has as many as are to be on.
+
+    Raises:
+        SpecError: None has.
+    """
+    pools: Counter[str] = Counter()
+    for machines in scenario.fleet:
+        pools[machines.role] += machines.replicas
+    most = max(pools.values())
+    if wanted > most:
+        raise SpecError(f"{wanted} given; the fleet has {most} replicas{' in its largest pool' if len(pools) > 1 else ''}; expected at most that")
+
+
+def _require_replica(scenario: Scenario, number: int) -> None:
+    """Check that the fleet has a replica of a number.
+
+    Raises:
+        SpecError: It has not.
+    """
+    last = sum(machines.replicas for machines in scenario.fleet) - 1
+    if number > last:
+        raise SpecError(f"replica {number} given; the fleet has replicas 0 to {last}")
+
+
+def _limit(machines: Machines, limit_w: float) -> None:
+    loading.accelerator(machines.accelerator).check_power_limit(limit_w)
+
+
 def _of_machines(scenario: Scenario, field: str, machines: Machines) -> Iterator[Check]:
     yield f"{field}.accelerator", lambda: loading.accelerator(machines.accelerator)
     if machines.node is not None:
         yield f"{field}.node", lambda: loading.node(machines.node or "")
     yield f"{field}.power_limit", lambda: loading.accelerator(machines.accelerator).check_power_limit(machines.power_limit)
+    for index, at in enumerate(machines.power_schedule):
+        yield f"{field}.power_schedule.{index}.power_limit", partial(_limit, machines, at.power_limit)
     yield f"{field}.parallelism", lambda: _deploy(scenario, machines)
 
 

@@ -146,7 +146,7 @@ def admit(queues: Queues, setup: ReplicaSetup, pick: Pick, now_s: float, budget:
             break
         del waiting[place]
         queues.free_blocks -= found.free
-        queues.asked_tokens += request.remaining
+        queues.asked_tokens += 0 if request.computed else request.remaining  # what brings its cache asks for nothing
         queues.found_tokens += hit
         take_in(request, hit, now_s)
         if cache is not None:

@@ -35,7 +35,7 @@ class Autoscaling(Spec):
         target: Of the metric.
         minimum: Replicas that stay on; 0: the last one goes off too, and the next request starts one (cold start).
         maximum: None: all.
-        initial: On and loaded at the start; None: the maximum.
+        initial: On and loaded at the start, at least the minimum; None: the maximum.
         interval: Between two looks [s].
         tolerance: No change while the metric is within this share of the target.
         up_cooldown: More are started only as far as every look of this time asked for them [s].
@@ -56,6 +56,8 @@ class Autoscaling(Spec):
     def _ordered(self) -> "Autoscaling":
         if self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum ({self.minimum}) must not be above maximum ({self.maximum})")
+        if self.initial is not None and self.maximum is not None and self.initial > self.maximum:
+            raise ValueError(f"initial ({self.initial}) must not be above maximum ({self.maximum})")
         if self.metric != "outstanding" and self.target > 1.0:
             raise ValueError(f"target: {self.metric} is a share, at most 1; got {self.target:g}")
         return self

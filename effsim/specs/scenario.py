@@ -81,7 +81,7 @@ class EngineOptions(Spec):
     long_prefill_tokens: Size | None = Field(default=None, description="most tokens of one prompt in an iteration; None: no such limit")
     prefix_caching: bool | None = None
     prefix_hit_ratio: Annotated[RatioValue, Field(ge=0.0, le=1.0)] = Field(
-        default=0.0, description="share of each prompt that is in the cache, where the trace does not tell contents"
+        default=0.0, description="share of each prompt that is in the cache, where the trace does not tell contents; none with prefix_caching: false"
     )
     async_scheduling: bool | None = Field(default=None, description="the host prepares the next iteration meanwhile")
     speculation: SpeculationOptions | None = None

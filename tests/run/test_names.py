@@ -45,6 +45,23 @@ def _nothing_runs(monkeypatch):
         (SCENARIO, {"fleet.0.power_limit": "2 kW"}, "fleet.0.power_limit: 2000 W given; h100_sxm takes .* W"),
         (SCENARIO, {"fleet.0.parallelism.tensor": 3}, "fleet.0.parallelism: .*cannot be split over 3 ranks"),
         (SCENARIO, {"fleet.0.parallelism.pipeline": 64}, "fleet.0.parallelism: .*64 stages for 32 layers"),
+        (
+            SCENARIO,
+            {"fleet.0.power_schedule": [{"time": 1, "power_limit": "2 kW"}]},
+            r"fleet.0.power_schedule.0.power_limit: 2000 W given; h100_sxm takes",
+        ),
+        (SCENARIO, {"operation.autoscaling": {"target": 4, "minimum": 3}}, r"operation.autoscaling.minimum: 3 given; the fleet has 2 replicas"),
+        (SCENARIO, {"operation.autoscaling": {"target": 4, "initial": 5}}, r"operation.autoscaling.initial: 5 given; the fleet has 2 replicas"),
+        (
+            SCENARIO,
+            {"operation.failures": {"at": [{"time": 1, "replica": 2}]}},
+            r"operation.failures.at.0.replica: replica 2 given; the fleet has .* 0 to 1",
+        ),
+        (
+            SCENARIO,
+            {"engine.speculation": {"draft_tokens": 2, "acceptance": 0.5, "draft_model": "llama-3.2-1bb"}},
+            "engine.speculation.draft_model: unknown model 'llama-3.2-1bb'; did you mean 'llama-3.2-1b'",
+        ),
         (TRAINING, {"engine.name": "vllm"}, "engine.name: vllm is an engine for serving; a training scenario needs megatron"),
         (TRAINING, {"training.optimizer": "adan"}, "training.optimizer: unknown 'adan'; did you mean 'adam'"),
         (TRAINING, {"cluster": {"queue": "lifo"}}, "cluster.queue: unknown queue policy 'lifo'"),

@@ -93,3 +93,14 @@ def test_what_cannot_be_is_said():
         load_scenario({**training, "fleet": [{"accelerator": "h100_sxm", "role": "decode"}]})
     with pytest.raises(SpecError, match="minimum"):
         load_scenario({**BASE, "operation": {"autoscaling": {"target": 1, "minimum": 3, "maximum": 2}}})
+
+
+def test_no_prefix_is_found_without_a_cache():
+    (with_cache,), (without,) = groups(engine={"prefix_hit_ratio": 0.5}), groups(engine={"prefix_hit_ratio": 0.5, "prefix_caching": False})
+    assert with_cache.setup.prefix_hit_ratio == 0.5
+    assert without.setup.prefix_hit_ratio == 0.0
+
+
+def test_no_more_are_on_at_the_start_than_the_maximum():
+    with pytest.raises(SpecError, match=r"initial \(2\) must not be above maximum \(1\)"):
+        load_scenario({**BASE, "operation": {"autoscaling": {"target": 4, "initial": 2, "maximum": 1}}})

@@ -204,6 +204,12 @@ def test_a_request_that_brings_its_cache_decodes_at_once(linear_step):
     assert replica.free_blocks == replica.kv_blocks
 
 
+def test_a_request_that_brings_its_cache_asks_for_no_prefix(linear_step):
+    mine = [request(0, 4, 5), request(1, 10, 3, 0.015, computed=10, remaining=1, generated=1, first_token_s=0.0, last_token_s=0.0)]
+    replica = served(linear_step, mine, block_size=4, prefix_caching=True)
+    assert replica.asked_tokens == 4
+
+
 def half_way(linear_step):
     done = []
     setup = ReplicaSetup(linear_step(), block_size=4)
