@@ -75,6 +75,8 @@ def _serving(scenario: Scenario, result: RunResult, *, tables: bool) -> Outcome:
         said.append(
             f"power above its budget for {summary['operation']['over_budget_s']:g} s, by {summary['operation']['over_budget_j'] / 3.6e6:.3g} kWh in all"
         )
+    if scenario.engine.prefix_caching and not any(group.setup.finds_prefixes for group in result.groups):
+        said.append(f"prefix_caching: nothing is found again: the cache of {scenario.model} is not one block after the other (windows, states)")
     for name, one in summary["slo"]["objectives"].items():
         if one["met"] is False:
             said.append(f"misses {name} of {one['limit_s']:g} s: {one['value_s']:.3g} s")

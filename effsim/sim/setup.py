@@ -125,7 +125,7 @@ class ReplicaSetup:
 
     @property
     def finds_prefixes(self) -> bool:
-        """Whether blocks are found again: not where layers keep windows or states, as vLLM has it."""
+        """Whether blocks are found again: not where layers keep windows or states."""
         model = self.step_model
         return self.prefix_caching and not model.windowed_cache and model.cached_tokens(self.block_size) == self.block_size
 

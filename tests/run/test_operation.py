@@ -5,6 +5,7 @@ import pytest
 
 from effsim.errors import SpecError
 from effsim.run.machines import groups_of
+from effsim.run.outcome import evaluate
 from effsim.run.serving import simulate
 from effsim.specs.scenario import load_scenario
 from effsim.workload.arrivals import requests_of
@@ -104,3 +105,9 @@ def test_no_prefix_is_found_without_a_cache():
 def test_no_more_are_on_at_the_start_than_the_maximum():
     with pytest.raises(SpecError, match=r"initial \(2\) must not be above maximum \(1\)"):
         load_scenario({**BASE, "operation": {"autoscaling": {"target": 4, "initial": 2, "maximum": 1}}})
+
+
+@pytest.mark.parametrize(("model", "says"), [("llama-3.1-8b", False), ("gemma-3-12b", True)])
+def test_a_prefix_cache_that_cannot_be_is_said(model, says):
+    notes = evaluate(load_scenario({**BASE, "model": model, "engine": {"prefix_caching": True}})).notes
+    assert any(note.startswith("prefix_caching: nothing is found again") for note in notes) is says
