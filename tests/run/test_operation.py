@@ -111,3 +111,11 @@ def test_no_more_are_on_at_the_start_than_the_maximum():
 def test_a_prefix_cache_that_cannot_be_is_said(model, says):
     notes = evaluate(load_scenario({**BASE, "model": model, "engine": {"prefix_caching": True}})).notes
     assert any(note.startswith("prefix_caching: nothing is found again") for note in notes) is says
+
+
+def test_a_budget_that_the_limits_keep_exactly_is_not_passed_by_rounding():
+    """Both replicas are held to 200 W, half of the budget each, by what they compute."""
+    load = {"arrivals": {"process": "poisson", "rate": 120}, "prompt_tokens": 3000, "output_tokens": 50, "requests": 300}
+    found = simulate({**BASE, "workload": load, "operation": {"power": {"budget": "400 W", "interval": "1 s"}}})
+    assert found.power["accelerator_w"].max() == pytest.approx(400.0, rel=1e-9)
+    assert found.summary["operation"]["over_budget_s"] == 0.0

@@ -11,6 +11,8 @@ from effsim.specs.operation import PowerBudget
 
 CLOCK_EXPONENT = 3.0
 """Power rises at most with the cube of the clock, as voltage rises with it: what is expected of a higher clock."""
+ROUNDING = 1e-9
+"""Of sums of energies: what is above the budget by this share is at it."""
 
 
 def plan_limits(conductor: Conductor) -> None:
@@ -68,7 +70,7 @@ class Budget:
 
     def _first(self) -> int:
         for place in range(len(self.levels) - 1, 0, -1):
-            if sum(rungs[place].level * rungs[place].step_model.num_accelerators for rungs in self._rungs) <= self._spec.budget:
+            if sum(rungs[place].level * rungs[place].step_model.num_accelerators for rungs in self._rungs) <= self._spec.budget * (1.0 + ROUNDING):
                 return place
         return 0
 
@@ -118,10 +120,10 @@ class Budget:
         self._conductor.agenda.add(now_s + spec.interval, self._look, is_background=True)
         power_w, present = self._measured_w(now_s), self.levels[self.rung]
         chosen = self.rung
-        if power_w > spec.budget:
+        if power_w > spec.budget * (1.0 + ROUNDING):
             self.over_s += spec.interval
             self.over_j += (power_w - spec.budget) * spec.interval
-            lower = [place for place in range(self.rung) if power_w * self.levels[place] / present <= spec.budget]
+            lower = [place for place in range(self.rung) if power_w * self.levels[place] / present <= spec.budget * (1.0 + ROUNDING)]
             chosen = max(lower, default=0)
         else:
             exponent = CLOCK_EXPONENT if spec.control == "clock" else 1.0
