@@ -92,29 +92,46 @@ def exchange_gradients(fabric: Fabric, parallelism: Parallelism, coefficients: C
     return Exchanged(reduced_s, gathered_s, wire_bytes, outer_bytes)
 
 
-def hideable_s(load: Exchange, exchanged: Exchanged, passes_s: tuple[Any, Any], busy_s: Any) -> Any:
+def hideable_s(load: Exchange, exchanged: Exchanged, passes_s: tuple[Any, Any], busy_s: Any, pipeline: tuple[int, int] = (1, 1)) -> Any:
     """Return what of an exchange a step's computation can hide at most [s].
 
     Stages 0 to 2: sums of gradients behind the backward pass of the last micro-batch, since they are not whole before (PyTorch DDP's
     ``no_sync``; Megatron Core, ``--overlap-grad-reduce``), of every one where each micro-batch's are scattered; weights behind the
     forward pass of the first one, which is in want of them (``--overlap-param-gather``). Stage 3: both behind all passes, as weights
-    are gathered again for each. That chunks of an interleaved pipeline have their sums earlier is not counted.
+    are gathered again for each.
+
+    In an interleaved pipeline of p stages with v chunks each, the passes go through a chunk p micro-batches at a time, so that the sums
+    of all chunks but the last are whole earlier. Of R seconds behind a backward pass of B what remains in the open is
+    ``max(0, (R - B) / v, R - ((v - 1) p + 1) B / v)``: the last chunk's own part, or all of it since the first chunk's last pass
+    began. Weights of later chunks have as long before their first pass.
 
     Args:
         load: What there is to exchange.
         exchanged: What that takes.
         passes_s: Forward and backward of one micro-batch on one stage, the second with recomputation [s].
         busy_s: Of all micro-batches [s].
+        pipeline: Stages, and chunks of each.
 
     >>> load, taken = Exchange(1, 1.0, 1.0, 8.0), Exchanged(5.0, 3.0, 0.0, 0.0)
     >>> [float(hideable_s(load._replace(zero_stage=stage), taken, (1.0, 2.0), 24.0)) for stage in (1, 2, 3)]
     [3.0, 6.0, 8.0]
+    >>> float(hideable_s(load, taken, (1.0, 2.0), 24.0, (4, 2)))
+    5.5
     """
     if load.zero_stage == SHARDED_WEIGHTS:
         return np.minimum(exchanged.time_s, busy_s)
     forward_s, backward_s = passes_s
-    often = load.micro_batches if _scatters_each(load) else 1.0
-    return np.minimum(exchanged.reduced_s, often * backward_s) + np.minimum(exchanged.gathered_s, forward_s)
+    gathered_s = exchanged.gathered_s - _left_s(exchanged.gathered_s, forward_s, pipeline, load.micro_batches)
+    if _scatters_each(load):
+        return np.minimum(exchanged.reduced_s, load.micro_batches * backward_s) + gathered_s
+    return exchanged.reduced_s - _left_s(exchanged.reduced_s, backward_s, pipeline, load.micro_batches) + gathered_s
+
+
+def _left_s(exchange_s: Any, pass_s: Any, pipeline: tuple[int, int], micro_batches: Any) -> Any:
+    """Return what of an exchange a pass over the chunks of a stage leaves in the open [s]; see :func:`hideable_s`."""
+    stages, chunks = pipeline
+    room_s = ((chunks - 1) * np.minimum(stages, micro_batches) + 1.0) * pass_s / chunks
+    return np.maximum(0.0, np.maximum((exchange_s - pass_s) / chunks, exchange_s - room_s))
 
 
 def _scatters_each(load: Exchange) -> bool:

@@ -190,7 +190,7 @@ def phases(step: Step, coefficients: Coefficients, batch: Batch, micro: Micro) -
     idle_s = bubble_s(recipe.schedule, p.pipeline, recipe.virtual_stages, times)
     change = powered(evaluate(costs_of(step, step.update, coefficients), _one(step.update, len(count))), device)
     load, exchanged = _exchanging(step, coefficients, count)
-    hidden_s = hideable_s(load, exchanged, (forward_s, whole.time_s / p.pipeline - forward_s), busy_s)
+    hidden_s = hideable_s(load, exchanged, (forward_s, whole.time_s / p.pipeline - forward_s), busy_s, (p.pipeline, recipe.virtual_stages))
     exposed_s = exchanged.time_s - deployment.engine.communication_overlap.value * hidden_s
     link_j = (exchanged.wire_bytes + sent_bytes + host_bytes) * coefficients.link_power * device.tdp_w / (device.link_bytes_per_s or np.inf)
     return {

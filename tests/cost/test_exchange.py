@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from effsim.cost.collectives import Fabric, Level
 from effsim.cost.device import prior_for
@@ -103,3 +105,21 @@ def test_sums_and_gathered_weights_are_told_apart():
     found = exchange_gradients(FLAT, Parallelism(data=8), EXACT, Exchange(1, WEIGHTS, WEIGHTS, ONE))
     assert float(found.reduced_s[0]) == pytest.approx(7 / 8 * 4 * WEIGHTS / RATE)
     assert float(found.gathered_s[0]) == pytest.approx(7 / 8 * 2 * WEIGHTS / RATE)
+
+
+def left_by_events(exchange_s, backward_s, stages, chunks):
+    """Return how long after the last backward pass the link is done: each chunk's sums start when the pass of its last micro-batch does."""
+    each_s = backward_s / chunks
+    free_s = 0.0
+    end_s = chunks * stages * each_s
+    for chunk in range(1, chunks + 1):
+        whole_s = chunk * stages * each_s  # end of this chunk's last pass; its layers' sums become whole during the pass
+        free_s = max(free_s + exchange_s / chunks, whole_s - each_s + exchange_s / chunks, whole_s)
+    return free_s - end_s
+
+
+@given(exchange_s=st.floats(0.0, 100.0), backward_s=st.floats(0.1, 10.0), stages=st.integers(1, 8), chunks=st.integers(1, 6))
+def test_chunks_of_an_interleaved_pipeline_have_their_sums_earlier(exchange_s, backward_s, stages, chunks):
+    taken = Exchanged(np.array([exchange_s]), np.zeros(1), np.zeros(1), np.zeros(1))
+    hidden_s = hideable_s(Exchange(0, WEIGHTS, WEIGHTS, np.array([64.0])), taken, (1.0, backward_s), 1e9, (stages, chunks))
+    assert float(exchange_s - hidden_s[0]) == pytest.approx(left_by_events(exchange_s, backward_s, stages, chunks), abs=1e-9)
