@@ -61,6 +61,22 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def check_file(path: Path, max_bytes: int, kind: str = "a file of this kind") -> None:
+    """Refuse what is no file, or too large to be read.
+
+    Raises:
+        SpecError: Missing, a folder, or larger than ``max_bytes``.
+        OSError: The folder cannot be looked into.
+    """
+    if not path.exists():
+        raise SpecError(f"{path}: no such file")
+    if not path.is_file():
+        raise SpecError(f"{path}: expected a file, found a folder or device")
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise SpecError(f"{path}: {size:,} bytes; {kind} may have at most {max_bytes:,}")
+
+
 def read_text(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> str:
     """Return the text of a user's file, or say why it cannot be read.
 
@@ -68,13 +84,7 @@ def read_text(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> str:
         SpecError: Missing, a folder, larger than ``max_bytes``, or not UTF-8 text.
     """
     try:
-        if not path.exists():
-            raise SpecError(f"{path}: no such file")
-        if not path.is_file():
-            raise SpecError(f"{path}: expected a file, found a folder or device")
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise SpecError(f"{path}: {size:,} bytes; a file of this kind may have at most {max_bytes:,}")
+        check_file(path, max_bytes)
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from effsim.bench.run_file import Row, Run
+from effsim.calibrate.around_prior import Vector
 from effsim.calibrate.kernel_fit import Measured, predicted
-from effsim.calibrate.least_squares import Vector
 from effsim.cost.collectives import Fabric
 from effsim.cost.device import Coefficients, build_device
 from effsim.cost.evaluate import cost_table

@@ -14,8 +14,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from effsim.calibrate.around_prior import Vector
 from effsim.calibrate.kernel_tables import DTYPES, KernelTable, host_bound_s
-from effsim.calibrate.least_squares import Data, Posterior, Vector, posterior
+from effsim.calibrate.least_squares import Data, Posterior, posterior
 from effsim.cost.collectives import Fabric
 from effsim.cost.device import MIN_CLOCK, Coefficients, Prior, build_device, dtypes
 from effsim.cost.evaluate import CostTable, cost_table, operation_costs

@@ -3,32 +3,26 @@
 With x how far the logarithms of the coefficients lie from their prior medians, in prior standard deviations, and r the residuals
 ``log(predicted / measured)`` over the noise of their quantity, the fit minimises ``sum w rho(r^2) + sum x^2`` with
 ``rho(z) = 2 (sqrt(1 + z) - 1)``; the posterior is Laplace's. The noise of each quantity is estimated between passes from the median of
-its absolute residuals. As in :mod:`effsim.calibrate.training_fit`, whose rows come one by one. Sources: see there.
+its absolute residuals. Rows that come one by one: :mod:`effsim.calibrate.training_fit`, with the sources.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import least_squares
 
+from effsim.calibrate.around_prior import NORMAL_MAD, STEP, AroundPrior, Vector, check_known, softened, towards_prior
 from effsim.cost.device import COEFFICIENTS, Coefficients, Prior
 from effsim.errors import CalibrationError
 
-Vector = npt.NDArray[np.float64]
-SHARES: Final = ("_efficiency", "_softness")
-LARGEST_SHARE: Final = 0.98
 FARTHEST: Final = 6.0  # prior standard deviations
-STEP: Final = 1e-3  # of a prior standard deviation, for the Jacobian
 PASSES: Final = 2
 EVALUATIONS: Final = 12  # steps of the first pass from the prior
 EVALUATIONS_NEAR: Final = 5  # steps of a fit that starts from one of nearly the same rows
 NOISE_FLOOR: Final = 0.03
 LEAST_EIGENVALUE: Final = 1e-3  # of a correlation written with three decimals
-NORMAL_MAD: Final = 1.4826  # standard deviation of a normal over the median of its absolute values
 
 
 class Data(NamedTuple):
@@ -102,9 +96,7 @@ def posterior(data: Data, prior: Prior, coefficients: Sequence[str], start: Post
         CalibrationError: An unknown coefficient, or one whose prior leaves no room.
     """
     chosen = tuple(coefficients)
-    strange = [name for name in chosen if name not in COEFFICIENTS]
-    if strange:
-        raise CalibrationError(f"the cost model has no coefficient {strange[0]!r}; it has {', '.join(COEFFICIENTS)}")
+    check_known(chosen)
     fixed = [name for name in chosen if prior.log_sd[name] <= 0.0]
     if fixed:
         raise CalibrationError(f"{fixed[0]}: its prior has no spread; it cannot be fitted")
@@ -118,53 +110,32 @@ def posterior(data: Data, prior: Prior, coefficients: Sequence[str], start: Post
             least_squares(problem.residuals, inside, problem.jacobian, args=(noise,), bounds=problem.bounds, max_nfev=steps, xtol=1e-4, ftol=1e-4).x
         )
         noise = problem.noise(moved) if start is None else noise
-    jacobian = problem.jacobian(moved, noise)
-    covariance = np.linalg.inv(jacobian.T @ jacobian) * np.outer(problem.spread, problem.spread)
-    sd = np.sqrt(np.diag(covariance))
+    log_sd, correlation = problem.posterior(problem.jacobian(moved, noise))
     return Posterior(
         coefficients=chosen,
         median=problem.values(moved),
-        log_sd={name: float(value) for name, value in zip(chosen, sd, strict=True)},
-        correlation=tuple(tuple(float(value) for value in row) for row in covariance / np.outer(sd, sd)),
+        log_sd=log_sd,
+        correlation=correlation,
         noise_log_sd=tuple(float(value) for value in noise),
         prior=prior,
     )
 
 
-class _Problem:
+class _Problem(AroundPrior):
     def __init__(self, data: Data, prior: Prior, chosen: tuple[str, ...]) -> None:
-        self.data, self.prior, self.chosen = data, prior, chosen
-        self.origin: Vector = np.log([getattr(prior.median, name) for name in chosen])
-        self.spread: Vector = np.array([prior.log_sd[name] for name in chosen])
-        room = (math.log(LARGEST_SHARE) - self.origin) / self.spread
-        upper = [min(max(limit, 3 * STEP), FARTHEST) if name.endswith(SHARES) else FARTHEST for name, limit in zip(chosen, room, strict=True)]
-        self.bounds = (np.full(len(chosen), -FARTHEST), np.array(upper))
+        super().__init__(prior, chosen, farthest=FARTHEST, least_room=3 * STEP)
+        self.data = data
         self.hold: Vector = np.eye(len(chosen)) if data.correlation is None else _inverse_root(data.correlation)
-
-    def moved(self, values: Sequence[float]) -> Vector:
-        found: Vector = (np.log(values) - self.origin) / self.spread
-        return found
-
-    def values(self, moved: Vector) -> dict[str, float]:
-        return {name: float(value) for name, value in zip(self.chosen, np.exp(self.origin + self.spread * moved), strict=True)}
 
     def log_errors(self, moved: Vector) -> Vector:
         return self.data.log_errors(dataclasses.replace(self.prior.median, **self.values(moved)))
 
     def residuals(self, moved: Vector, noise: Vector) -> Vector:
         scaled = np.nan_to_num(self.log_errors(moved) / noise[:, None])
-        soft = np.sign(scaled) * np.sqrt(2.0 * (np.sqrt(1.0 + scaled**2) - 1.0))
-        return np.concatenate([(np.sqrt(self.data.weights) * soft).ravel(), self.hold @ moved])
+        return np.concatenate([(np.sqrt(self.data.weights) * softened(scaled)).ravel(), self.hold @ moved])
 
     def jacobian(self, moved: Vector, noise: Vector) -> Vector:
-        """Return the derivatives by differences towards the prior, which no bound forbids."""
-        here = self.residuals(moved, noise)
-        columns = []
-        for place, value in enumerate(moved):
-            step = np.zeros_like(moved)
-            step[place] = -STEP if value > 0.0 else STEP
-            columns.append((self.residuals(moved + step, noise) - here) / step[place])
-        return np.stack(columns, axis=1)
+        return towards_prior(lambda at: self.residuals(at, noise), moved)
 
     def noise(self, moved: Vector) -> Vector:
         errors = self.log_errors(moved)

@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from effsim.calibrate.least_squares import Data, Posterior, Vector, correlation_of, posterior
+from effsim.calibrate.around_prior import Vector
+from effsim.calibrate.least_squares import Data, Posterior, correlation_of, posterior
 from effsim.calibrate.logs.record import Measurement
 from effsim.calibrate.serving_fit import COEFFICIENTS, EFFECTIVE_ROWS
 from effsim.cost.deployment import Deployment, model_kind

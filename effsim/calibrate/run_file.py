@@ -20,8 +20,9 @@ import numpy as np
 from effsim import catalog
 from effsim.bench.run_file import Run, read_run
 from effsim.calibrate import kernel_fit
+from effsim.calibrate.around_prior import NORMAL_MAD, Vector
 from effsim.calibrate.bench_rows import Reading, Readings, number_of, predictor, readings
-from effsim.calibrate.least_squares import NOISE_FLOOR, NORMAL_MAD, Data, Posterior, Vector, correlation_of, posterior
+from effsim.calibrate.least_squares import NOISE_FLOOR, Data, Posterior, correlation_of, posterior
 from effsim.cost.collectives import Fabric
 from effsim.cost.deployment import fabric_of
 from effsim.cost.device import COEFFICIENTS, Prior, combine

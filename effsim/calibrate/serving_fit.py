@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from effsim.calibrate.least_squares import Data, Posterior, Vector, posterior
+from effsim.calibrate.around_prior import Vector
+from effsim.calibrate.least_squares import Data, Posterior, posterior
 from effsim.cost.deployment import Deployment
 from effsim.cost.device import Coefficients, Prior
 from effsim.cost.serving import predict

@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from effsim.cost.device import COEFFICIENTS, Coefficients, Prior
+from effsim.calibrate.around_prior import NORMAL_MAD, STEP, AroundPrior, Vector, check_known, softened, towards_prior
+from effsim.cost.device import Coefficients, Prior
 from effsim.documents import dump_yaml, write_atomically
 from effsim.errors import CalibrationError
 from effsim.specs import loading
 
-Vector = npt.NDArray[np.float64]
 TIME_COEFFICIENTS: Final = (
     "gemm_efficiency",
     "grouped_gemm_efficiency",
@@ -44,14 +43,10 @@ TIME_COEFFICIENTS: Final = (
 """What step times can tell about."""
 POWER_COEFFICIENTS: Final = ("static_power", "compute_power", "memory_power")
 """What powers can tell about, beside them."""
-SHARES: Final = ("_efficiency", "_softness")
-LARGEST_SHARE: Final = 0.98
 NOISE_FLOOR: Final = 0.01  # of a published step time: rounding of TFLOP/s to whole numbers
 NOISE_START: Final = 0.05
 PASSES: Final = 3
-STEP: Final = 1e-3  # of a prior standard deviation, for the Jacobian
 INFORMED: Final = 0.9  # posterior over prior standard deviation, above which a coefficient counts as not fitted
-NORMAL_MAD: Final = 1.4826  # standard deviation of a normal over the median of its absolute values
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,14 +124,12 @@ def fit(rows: Sequence[Observation], prior: Prior, coefficients: Sequence[str] =
     for _ in range(PASSES if start is None else 1):
         moved = np.asarray(least_squares(problem.residuals, moved, problem.jacobian, args=(noise,), bounds=problem.bounds, xtol=1e-6).x)
         noise = problem.noise(moved) if start is None else noise
-    jacobian = problem.jacobian(moved, noise)
-    covariance: Vector = np.linalg.inv(jacobian.T @ jacobian) * np.outer(problem.spread, problem.spread)
-    sd = np.sqrt(np.diag(covariance))
+    log_sd, correlation = problem.posterior(problem.jacobian(moved, noise))
     return Fit(
         coefficients=chosen,
         median=problem.values(moved),
-        log_sd={name: float(value) for name, value in zip(chosen, sd, strict=True)},
-        correlation=tuple(tuple(float(value) for value in row) for row in covariance / np.outer(sd, sd)),
+        log_sd=log_sd,
+        correlation=correlation,
         residual={row.name: float(value) for row, value in zip(rows, problem.log_errors(moved), strict=True)},
         noise_log_sd=noise,
         prior=prior,
@@ -144,9 +137,7 @@ def fit(rows: Sequence[Observation], prior: Prior, coefficients: Sequence[str] =
 
 
 def _check(rows: Sequence[Observation], chosen: tuple[str, ...]) -> None:
-    strange = [name for name in chosen if name not in COEFFICIENTS]
-    if strange:
-        raise CalibrationError(f"the cost model has no coefficient {strange[0]!r}; it has {', '.join(COEFFICIENTS)}")
+    check_known(chosen)
     if not rows:
         raise CalibrationError("nothing to fit: no measured runs")
     wrong = [row.name for row in rows if not (row.measured > 0.0 and math.isfinite(row.measured) and row.weight > 0.0)]
@@ -154,25 +145,14 @@ def _check(rows: Sequence[Observation], chosen: tuple[str, ...]) -> None:
         raise CalibrationError(f"{wrong[0]}: measured quantity and weight must be above 0")
 
 
-class _Problem:
-    """The residuals as a function of how far coefficients lie from their prior medians, in prior standard deviations of logarithms."""
+class _Problem(AroundPrior):
+    """The residuals of rows that are predicted one by one."""
 
     def __init__(self, rows: Sequence[Observation], prior: Prior, chosen: tuple[str, ...]) -> None:
-        self.rows, self.prior, self.chosen = rows, prior, chosen
-        self.origin: Vector = np.log([getattr(prior.median, name) for name in chosen])
-        self.spread: Vector = np.array([max(prior.log_sd[name], STEP) for name in chosen])
-        room = (math.log(LARGEST_SHARE) - self.origin) / self.spread
-        upper = [max(limit, STEP) if name.endswith(SHARES) else np.inf for name, limit in zip(chosen, room, strict=True)]
-        self.bounds = (np.full(len(chosen), -np.inf), np.array(upper))
+        super().__init__(prior, chosen, farthest=math.inf, least_room=STEP, least_spread=STEP)
+        self.rows = rows
         self.weights: Vector = np.sqrt([row.weight for row in rows])
         self.measured: Vector = np.log([row.measured for row in rows])
-
-    def moved(self, values: Sequence[float]) -> Vector:
-        found: Vector = (np.log(values) - self.origin) / self.spread
-        return found
-
-    def values(self, moved: Vector) -> dict[str, float]:
-        return {name: float(value) for name, value in zip(self.chosen, np.exp(self.origin + self.spread * moved), strict=True)}
 
     def log_errors(self, moved: Vector) -> Vector:
         coefficients = dataclasses.replace(self.prior.median, **self.values(moved))
@@ -180,19 +160,10 @@ class _Problem:
         return errors
 
     def residuals(self, moved: Vector, noise: float) -> Vector:
-        scaled = self.log_errors(moved) / noise
-        soft = np.sign(scaled) * np.sqrt(2.0 * (np.sqrt(1.0 + scaled**2) - 1.0))
-        return np.concatenate([self.weights * soft, moved])
+        return np.concatenate([self.weights * softened(self.log_errors(moved) / noise), moved])
 
     def jacobian(self, moved: Vector, noise: float) -> Vector:
-        """Return the derivatives by differences towards the prior, which no bound forbids."""
-        here = self.residuals(moved, noise)
-        columns = []
-        for place, value in enumerate(moved):
-            step = np.zeros_like(moved)
-            step[place] = -STEP if value > 0.0 else STEP
-            columns.append((self.residuals(moved + step, noise) - here) / step[place])
-        return np.stack(columns, axis=1)
+        return towards_prior(lambda at: self.residuals(at, noise), moved)
 
     def noise(self, moved: Vector) -> float:
         """Return the standard deviation of the rows' errors, from the median of their absolute values where that is smaller."""

@@ -4,7 +4,9 @@ A meter never multiplies or adds. Joules are made of its counts in :mod:`effsim.
 and idle power are dealt with once.
 """
 
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -126,3 +128,50 @@ class Meter(ABC):
 
     def close(self) -> None:  # noqa: B027 -- most meters hold nothing open
         """Let go of the driver; nothing is read afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A channel with the call that reads it, which raises what the library raises."""
+
+    channel: Channel
+    read: Callable[[], float]
+
+
+class SourceMeter(Meter):
+    """A meter whose channels are calls into a library; a subclass fills ``_sources`` and ``_obstacles``."""
+
+    def __init__(self) -> None:
+        self._sources: list[Source] = []
+        self._obstacles: list[Obstacle] = []
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """What the library answered for."""
+        return tuple(source.channel for source in self._sources)
+
+    @property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """What it refused, and why."""
+        return tuple(self._obstacles)
+
+    @abstractmethod
+    def _failure(self, error: Exception) -> str | None:
+        """Return why a reading failed, or None for an error that is no fault of the library's."""
+
+    def read(self, names: frozenset[str] | None = None) -> tuple[Reading, ...]:
+        """Return one reading of each channel; of one that the library refuses now, the reason."""
+        readings = []
+        for source in self._sources:
+            if names is not None and source.channel.name not in names:
+                continue
+            start_s, count, reason = time.monotonic(), None, ""
+            try:
+                count = source.read()
+            except Exception as error:
+                told = self._failure(error)
+                if told is None:
+                    raise
+                reason = told
+            readings.append(Reading(source.channel.name, 0.5 * (start_s + time.monotonic()), count, reason))
+        return tuple(readings)

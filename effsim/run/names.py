@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from effsim import catalog
-from effsim.cost.deployment import Settings, deploy
+from effsim.cost.deployment import Deployment, Settings, deploy
 from effsim.errors import InfeasibleError, SpecError
 from effsim.sim.registry import policy
 from effsim.sim.training.queueing import queue_policy
@@ -127,22 +127,26 @@ def _of_machines(scenario: Scenario, field: str, machines: Machines) -> Iterator
     yield f"{field}.power_limit", lambda: loading.accelerator(machines.accelerator).check_power_limit(machines.power_limit)
     for index, at in enumerate(machines.power_schedule):
         yield f"{field}.power_schedule.{index}.power_limit", partial(_limit, machines, at.power_limit)
-    yield f"{field}.parallelism", lambda: _deploy(scenario, machines)
+    yield f"{field}.parallelism", lambda: deployment_of(scenario, machines, scenario.precision or model(scenario.model).native_precision)
 
 
-def _deploy(scenario: Scenario, machines: Machines) -> None:
-    training = scenario.kind == "training"
+def deployment_of(scenario: Scenario, machines: Machines, precision: str | None) -> Deployment:
+    """Return a scenario's model on one entry of its fleet; ``precision`` None: the model's own.
+
+    Raises:
+        SpecError: A name or a split that does not go together.
+    """
     settings = Settings(
-        precision=scenario.precision or model(scenario.model).native_precision,
+        precision=precision,
         kv_precision=scenario.kv_precision,
         engine=engine_of(scenario),
         node=machines.node,
         power_limit_w=machines.power_limit,
         memory_utilization=scenario.engine.gpu_memory_utilization,
         calibration=scenario.calibration,
-        phase="train" if training else "serve",
+        phase="train" if scenario.kind == "training" else "serve",
     )
-    deploy(scenario.model, machines.accelerator, Parallelism(**machines.parallelism.model_dump()), settings)
+    return deploy(scenario.model, machines.accelerator, Parallelism(**machines.parallelism.model_dump()), settings)
 
 
 def engine_of(scenario: Scenario) -> Any:

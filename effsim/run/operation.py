@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from effsim.cost.deployment import Deployment, Settings, deploy, fabric_of
+from effsim.cost.deployment import Deployment, fabric_of
 from effsim.cost.device import MIN_CLOCK
 from effsim.cost.kv_capacity import cache_unit_bytes
 from effsim.cost.step import ServingStep
 from effsim.errors import SpecError
-from effsim.run.names import engine_of
+from effsim.run.names import deployment_of
 from effsim.sim.control.unit import Link, Rung, Unit
 from effsim.specs.operation import PowerBudget, Transfer
 from effsim.specs.scenario import Machines, Scenario
-from effsim.workload.operations import Parallelism
 
 Build = Callable[..., ServingStep]
 FULL_CLOCK: Final = 1.0
@@ -30,7 +29,7 @@ def unit_of(scenario: Scenario, machines: Machines, model: ServingStep, build: B
     Raises:
         SpecError: A limit that the accelerator does not take; no lowest limit or no network where one is needed.
     """
-    deployment = _deployment(scenario, machines)
+    deployment = deployment_of(scenario, machines, scenario.precision)
     start, split = scenario.operation.start, deployment.parallelism
     weights_bytes = deployment.serving_memory().weights_bytes * split.accelerators
     limits_w = {at.power_limit for at in machines.power_schedule}
@@ -44,19 +43,6 @@ def unit_of(scenario: Scenario, machines: Machines, model: ServingStep, build: B
         kv_bytes_per_token=cache_unit_bytes(deployment.table.cache) * split.tensor * split.pipeline,
         link=link_of(scenario.operation.transfer, deployment) if machines.role == "prefill" else None,
     )
-
-
-def _deployment(scenario: Scenario, machines: Machines) -> Deployment:
-    settings = Settings(
-        precision=scenario.precision,
-        kv_precision=scenario.kv_precision,
-        engine=engine_of(scenario),
-        node=machines.node,
-        power_limit_w=machines.power_limit,
-        memory_utilization=scenario.engine.gpu_memory_utilization,
-        calibration=scenario.calibration,
-    )
-    return deploy(scenario.model, machines.accelerator, Parallelism(**machines.parallelism.model_dump()), settings)
 
 
 def rungs_of(spec: PowerBudget, deployment: Deployment, model: ServingStep, build: Build) -> tuple[Rung, ...]:

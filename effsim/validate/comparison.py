@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
@@ -102,22 +102,6 @@ class SuiteResult:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     headline: str = ""
-
-
-def of_estimate(estimate: Any, named: dict[str, tuple[str, str, float]], **common: Any) -> list[Comparison]:
-    """Return the comparisons of one estimate.
-
-    Args:
-        estimate: A result with ``interval(name, level)``.
-        named: Field of the estimate -> (quantity, unit, measured).
-        common: ``suite``, ``cell``, ``row``, ``split``, ``group``.
-    """
-    found = []
-    for name, (quantity, unit, measured) in named.items():
-        (low_50, high_50), (low_90, high_90) = (estimate.interval(name, level) for level in LEVELS)
-        ends = {"low_50": low_50, "high_50": high_50, "low_90": low_90, "high_90": high_90}
-        found.append(Comparison(quantity=quantity, unit=unit, measured=measured, predicted=float(getattr(estimate, name)), **ends, **common))
-    return found
 
 
 def frame(comparisons: Iterable[Comparison]) -> pd.DataFrame:

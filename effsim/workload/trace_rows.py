@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from effsim.documents import check_file
 from effsim.errors import SpecError, shown
 from effsim.workload.traces import Trace
 
@@ -70,13 +71,7 @@ def lines_of(path: Path) -> Iterator[str]:
         SpecError: Missing, a folder, larger than 4 GB, a line of more than 16 million characters, or not UTF-8 text.
     """
     try:
-        if not path.exists():
-            raise SpecError(f"{path}: no such file")
-        if not path.is_file():
-            raise SpecError(f"{path}: expected a file, found a folder or device")
-        size = path.stat().st_size
-        if size > MAX_TRACE_BYTES:
-            raise SpecError(f"{path}: {size:,} bytes; a trace may have at most {MAX_TRACE_BYTES:,}")
+        check_file(path, MAX_TRACE_BYTES, "a trace")
         with path.open(encoding="utf-8-sig", newline="") as stream:
             number = 0
             while line := stream.readline(MAX_LINE_CHARACTERS):

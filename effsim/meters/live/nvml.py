@@ -6,13 +6,11 @@ two ways to the same joules can be compared.
 
 import contextlib
 import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from effsim.meters import facts
-from effsim.meters.base import Channel, Meter, Obstacle, Reading
+from effsim.meters.base import Channel, Obstacle, Source, SourceMeter
 
 try:
     import pynvml
@@ -52,20 +50,13 @@ HELP: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    channel: Channel
-    read: Callable[[], float]
-
-
-class Live(Meter):
+class Live(SourceMeter):
     """Reads every GPU that CUDA_VISIBLE_DEVICES leaves visible; the whole card, also where MIG splits it."""
 
     title = "NVML"
 
     def __init__(self) -> None:
-        self._sources: list[_Source] = []
-        self._obstacles: list[Obstacle] = []
+        super().__init__()
         self._open = False
         if pynvml is None:
             self._obstacles.append(Obstacle("", "the package nvidia-ml-py is not installed", "with an NVIDIA GPU: pip install nvidia-ml-py"))
@@ -87,29 +78,8 @@ class Live(Meter):
         if not count:
             self._obstacles.append(Obstacle("", "the NVIDIA driver finds no GPU"))
 
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """Counter and power of each GPU."""
-        return tuple(source.channel for source in self._sources)
-
-    @property
-    def obstacles(self) -> tuple[Obstacle, ...]:
-        """What the driver refused, by GPU."""
-        return tuple(self._obstacles)
-
-    def read(self, names: frozenset[str] | None = None) -> tuple[Reading, ...]:
-        """Return one reading of each channel; of one that the driver refuses now, the reason."""
-        readings = []
-        for source in self._sources:
-            if names is not None and source.channel.name not in names:
-                continue
-            start_s, count, reason = time.monotonic(), None, ""
-            try:
-                count = source.read()
-            except pynvml.NVMLError as error:
-                reason = str(_obstacle("", error))
-            readings.append(Reading(source.channel.name, 0.5 * (start_s + time.monotonic()), count, reason))
-        return tuple(readings)
+    def _failure(self, error: Exception) -> str | None:
+        return str(_obstacle("", error)) if isinstance(error, pynvml.NVMLError) else None
 
     def close(self) -> None:
         """Let go of the driver."""
@@ -140,16 +110,16 @@ class Live(Meter):
             note=notes,
         )
         counter = replace(base, name=f"nvml/{device}/energy", quantity="energy", period_s=facts.NVML_COUNTER_PERIOD.value)
-        found = [self._try(_Source(counter, lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)), "energy counter")]
+        found = [self._try(Source(counter, lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)), "energy counter")]
         instant = replace(base, name=f"nvml/{device}/power", preference=1)
         mean = replace(base, name=f"nvml/{device}/power_average", preference=2, averaging_s=facts.NVML_AVERAGING.value)
-        found.append(self._try(_Source(instant, lambda: _field(handle, FIELD_INSTANT)), None))
-        found.append(self._try(_Source(mean, lambda: _field(handle, FIELD_AVERAGE)), None))
+        found.append(self._try(Source(instant, lambda: _field(handle, FIELD_INSTANT)), None))
+        found.append(self._try(Source(mean, lambda: _field(handle, FIELD_AVERAGE)), None))
         if not any(found[1:]):
             plain = replace(instant, averaging_s=facts.NVML_AVERAGING.value if _averages(handle, model) else 0.0)
-            found.append(self._try(_Source(plain, lambda: pynvml.nvmlDeviceGetPowerUsage(handle)), "power"))
+            found.append(self._try(Source(plain, lambda: pynvml.nvmlDeviceGetPowerUsage(handle)), "power"))
 
-    def _try(self, source: _Source, named: str | None) -> bool:
+    def _try(self, source: Source, named: str | None) -> bool:
         """Keep a source that answers; of one that does not, note why where it has a name of its own."""
         try:
             source.read()

@@ -1,13 +1,11 @@
 """What Zeus reads and this package does not: AMD GPUs, Apple silicon, Jetson. NVIDIA GPUs and RAPL are left to their own meters."""
 
 import contextlib
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from effsim.meters import facts
-from effsim.meters.base import Channel, Meter, Obstacle, Reading, Scope
+from effsim.meters.base import Channel, Obstacle, Scope, Source, SourceMeter
 
 try:
     from zeus.device import gpu as zeus_gpu
@@ -29,20 +27,13 @@ SOC_PARTS: Final[dict[str, tuple[str, Scope]]] = {
 """Counters of Zeus' measurements on a chip that holds CPU and GPU (Apple's first, then Jetson's) -> device and scope; their parts are left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    channel: Channel
-    read: Callable[[], float]
-
-
-class Live(Meter):
+class Live(SourceMeter):
     """Reads the counters that Zeus offers on machines of these kinds."""
 
     title = "Zeus"
 
     def __init__(self) -> None:
-        self._sources: list[_Source] = []
-        self._obstacles: list[Obstacle] = []
+        super().__init__()
         if zeus_gpu is None:
             self._obstacles.append(Obstacle("", "the package zeus is not installed", 'for AMD GPUs, Apple silicon and Jetson: pip install "effsim[meters]"'))
             return
@@ -51,29 +42,8 @@ class Live(Meter):
         if not self._sources and not self._obstacles:
             self._obstacles.append(Obstacle("", "Zeus finds no AMD GPU, Apple silicon or Jetson"))
 
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """Counters of GPUs and of the parts of a chip."""
-        return tuple(source.channel for source in self._sources)
-
-    @property
-    def obstacles(self) -> tuple[Obstacle, ...]:
-        """What Zeus refused."""
-        return tuple(self._obstacles)
-
-    def read(self, names: frozenset[str] | None = None) -> tuple[Reading, ...]:
-        """Return one reading of each channel; of one that Zeus cannot read now, the reason."""
-        readings = []
-        for source in self._sources:
-            if names is not None and source.channel.name not in names:
-                continue
-            start_s, count, reason = time.monotonic(), None, ""
-            try:
-                count = source.read()
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-            readings.append(Reading(source.channel.name, 0.5 * (start_s + time.monotonic()), count, reason))
-        return tuple(readings)
+    def _failure(self, error: Exception) -> str | None:
+        return f"{type(error).__name__}: {error}"
 
     def _add_gpus(self) -> None:
         try:
@@ -101,7 +71,7 @@ class Live(Meter):
         read()  # what does not answer now is an obstacle, not a channel
         preference = 0 if quantity == "energy" else 1
         channel = Channel(f"zeus/{device}/{quantity}", device, "accelerator", quantity, MILLI, model, max_power_w=limit_w, preference=preference)
-        self._sources.append(_Source(channel, read))
+        self._sources.append(Source(channel, read))
 
     def _add_soc(self) -> None:
         soc = None
@@ -122,7 +92,7 @@ class Live(Meter):
             if getattr(now, field, None) is not None:
                 name, period_s = f"zeus/{device}/energy", facts.SOC_PERIOD.value
                 channel = Channel(name, device, scope, "energy", MILLI, type(soc).__name__, period_s=period_s)
-                self._sources.append(_Source(channel, lambda field=field: read(field)))  # type: ignore[misc]
+                self._sources.append(Source(channel, lambda field=field: read(field)))  # type: ignore[misc]
 
 
 def _call(owner: Any, name: str, older: str, *arguments: Any) -> Any:

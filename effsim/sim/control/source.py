@@ -52,11 +52,6 @@ class Source:
         else:
             self.next_s = now_s if self._under_way < self._concurrency else math.inf
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether all have come that wait for nothing but their time or turn."""
-        return self._head is None
-
     def take(self, now_s: float) -> InFlight:
         """Return the next request, which arrives now."""
         request, self._head = self._head, None
